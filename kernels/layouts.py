@@ -58,6 +58,27 @@ class AccountColumns(NamedTuple):
     leverage_fraction: Float
 
 
+class OrderColumns(NamedTuple):
+    """Orders of all accounts; O orders, of which the row is the number.
+
+    ===========  =====  ====  ================================================
+    account      int64  (O,)  account row
+    market       int64  (O,)  market row
+    side         int64  (O,)  1 of a bid, -1 of an ask
+    price        int64  (O,)  limit price, ticks, in/out
+    lots         int64  (O,)  0 of one that is not open any more, in/out
+    reduce_only  bool   (O,)  whether the order can only reduce a position
+    ===========  =====  ====  ================================================
+    """
+
+    account: Int
+    market: Int
+    side: Int
+    price: Int
+    lots: Int
+    reduce_only: npt.NDArray[np.bool_]
+
+
 class MarginFunctionArrays(NamedTuple):
     """Margin functions folded with a tick's prices: N functions of T segments, all amounts in settle quanta.
 
@@ -362,6 +383,8 @@ class SliceRows(NamedTuple):
     cost       int64    (R,)  change of cost, settle quanta, out
     entry      int64    (R,)  change of entry, settle quanta, out
     fee        int64    (R,)  settle quanta, out
+    fee_num    int64    (R,)  rate at which the fee was computed, out
+    fee_den    int64    (R,)  its denominator, out
     before     float64  (R,)  MMR before, out
     after      float64  (R,)  MMR after, out
     =========  =======  ====  =============================================================
@@ -378,6 +401,8 @@ class SliceRows(NamedTuple):
     cost: Int
     entry: Int
     fee: Int
+    fee_num: Int
+    fee_den: Int
     before: Float
     after: Float
 

@@ -151,6 +151,7 @@ def write_row(n, market, event, reason, requested, queue, rows):
     rows.account[row], rows.market[row] = queue.account[n], market
     rows.event[row], rows.reason[row], rows.requested[row] = event, reason, requested
     rows.lots[row] = rows.flow[row] = rows.cost[row] = rows.entry[row] = rows.fee[row] = 0
+    rows.fee_num[row], rows.fee_den[row] = 0, 1
     rows.before[row] = rows.after[row] = queue.ratio[n]
 
 
@@ -284,6 +285,8 @@ def send_slices(queue, state, prices, rules, book, rows):
                 take_book(side, sized.filled, book)
                 fee = multiply_divide(amount, sized.fee_num, sized.fee_den)
                 fill_slice(n, i, sized.want, sized.filled, amount, fee, sized.reason, queue, state, prices, rules, rows)
+                row = rows.written[0] - 1
+                rows.fee_num[row], rows.fee_den[row] = sized.fee_num, sized.fee_den
 
 
 @allocating_kernel
@@ -391,4 +394,6 @@ def share_side(side, i, members, queue, state, prices, rules, book, rows):
         part = due_so_far - paid_so_far
         fee = multiply_divide(part, fee_num[g], fee_den[g])
         fill_slice(n, i, want[g], filled_lots[g], part, fee, fill_reason, queue, state, prices, rules, rows)
+        row = rows.written[0] - 1
+        rows.fee_num[row], rows.fee_den[row] = fee_num[g], fee_den[g]
         paid_so_far = due_so_far

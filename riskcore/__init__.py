@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "Accounts", "Books", "Engine", "LiquidationPrices", "MarginTable", "MarginTables", "Prices", "RecordingWarning",
-    "RiskDataError", "Screen", "Selection", "Selections", "StepResult", "Tick", "Venue", "__version__",
-    "cross_venue_index", "explain_margin", "largest_orders", "liquidation_prices", "load_venue",
-    "read_run", "select", "sweep", "sweep_rows", "what_if",
+    "Account", "Accounts", "ActivityResult", "Books", "Engine", "LiquidationPrices", "Margin", "MarginTable",
+    "MarginTables", "Prices", "RecordingWarning", "RiskDataError", "Screen", "Selection", "Selections", "StepResult",
+    "Tick", "Venue", "__version__", "cross_venue_index", "explain_margin", "largest_orders", "liquidation_prices",
+    "load_venue", "read_run", "select", "sweep", "sweep_rows", "what_if",
 ]  # fmt: skip
 
 # A name loads its package at first use: pandas and Numba alone take longer than an import should
 # (docs/decisions/0016-import-on-demand.md). Type checkers and editors read the imports, Python the table.
 if TYPE_CHECKING:
+    from . import activity as activity
     from . import adl_study as adl_study
     from . import audit as audit
     from . import boundary as boundary
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from . import scalar as scalar
     from . import state as state
     from . import venue as venue
+    from .activity import Account, ActivityResult, Margin
     from .boundary import RecordingWarning, RiskDataError
     from .engine import Engine, StepResult
     from .margin import (
@@ -50,14 +52,16 @@ if TYPE_CHECKING:
     from .venue import Venue, load_venue
 else:
     _PACKAGES = [
-        "adl_study", "audit", "boundary", "io", "margin", "market", "record", "run", "sample", "scalar", "state",
+        "activity", "adl_study", "audit", "boundary", "io", "margin", "market", "record", "run", "sample", "scalar",
+        "state",
         "venue",
     ]  # fmt: skip
     _NAMES = {
+        "activity": ["Account", "ActivityResult", "Margin"],
         "boundary": ["RecordingWarning", "RiskDataError"],
         "engine": ["Engine", "StepResult"],
         "margin": [
-            "LiquidationPrices", "MarginTable", "MarginTables", "Selection", "Selections",
+            "LiquidationPrices", "Margin", "MarginTable", "MarginTables", "Selection", "Selections",
             "explain_margin", "largest_orders", "liquidation_prices", "select", "sweep", "sweep_rows", "what_if",
         ],
         "margin.screen": ["Screen"],

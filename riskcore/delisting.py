@@ -33,7 +33,7 @@ def delist(work: TickContext, market: int, price: float) -> None:
 
 def _cancel_orders(work: TickContext, market: int) -> None:
     accounts, orders, columns = work.accounts, work.accounts.orders, work.accounts.columns
-    row = np.flatnonzero((orders.market == market) & (orders.lots > 0))
+    row = orders.in_order(np.flatnonzero((orders.market == market) & (orders.lots > 0)))
     row = row[accounts.by_id(orders.account[row])]
     owner, lots = orders.account[row], orders.lots[row]
     rows = work.journal.block(len(row))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,27 @@ import pandas as pd
 
 from ._limits import INT64_MAX, INT64_MIN
 from .accrual import Premiums, max_growth
-from .activity import carry_out, read_actions, write_back
-from .boundary import RecordingWarning, RiskDataError, as_html, counted, escaped, frame_as_html, moment
+from .activity import (
+    Account,
+    ActivityResult,
+    CarriedOut,
+    Hands,
+    Margin,
+    QuickFills,
+    Reader,
+    ReduceOnly,
+    Start,
+    add_to_ledger,
+    carry_out,
+    margin_of,
+    must_be_check,
+    rules_of,
+)
+from .boundary import RecordingWarning, RiskDataError, as_html, as_text, counted, escaped, frame_as_html, moment
 from .clock import Course, instants
 from .context import TickContext
 from .delisting import delist
-from .liquidation import liquidate, start_tick
+from .liquidation import liquidate, open_proposals, slices_frame, start_tick
 from .margin import MarginTable, margin_table, margins_of, model_of
 from .margin.screen import Screen
 from .market import Books, Prices, Scheduled, Tick, read_scheduled
@@ -34,15 +49,15 @@ from .record import (
     RecordedActivity,
     Rows,
     Totals,
+    events_frame,
     fills,
     has_acted,
-    natural_frame,
     reader,
     run_folder,
     to_frame,
     touched,
 )
-from .state import Accounts, Growth, Ledger, Pools, must_fit
+from .state import Accounts, Growth, Ledger, Opened, Pools, Proposal, did_you_mean, must_fit
 from .venue import Venue, check_adl_policy
 
 _MAX_RECORDED_BYTES = 256 << 20  # bytes of ticks in memory
@@ -69,6 +84,8 @@ class StepResult:
         The venue of the engine.
     accounts : Accounts
         The engine's accounts, which go on with it.
+    proposed : tuple
+        Account row and market row, and the `Proposal`, of each slice that is proposed to the host.
 
     Notes
     -----
@@ -98,6 +115,7 @@ class StepResult:
     rows: Rows
     venue: Venue
     accounts: Accounts
+    proposed: tuple[tuple[tuple[int, int], Proposal], ...] = ()
 
     def __repr__(self) -> str:
         """One line: the number of accounts liquidated, and the notional of each stage at the fill prices."""
@@ -139,11 +157,15 @@ class StepResult:
         """
         return fills(self.rows, self.venue, self.accounts)
 
+    @property
+    def slices(self) -> pd.DataFrame:
+        """Slices that are proposed to the host, in natural units; none where the engine fills the books itself.
 
-def events_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
-    """Return events in natural units, and the whole numbers that they stand for (`StepResult.events`)."""
-    frame = natural_frame(rows, venue, accounts)
-    return frame.join(to_frame(rows, venue, accounts).drop(columns=frame.columns, errors="ignore"))
+        Columns: account, market, side (of the account: buy, sell), quantity (signed: the change of the position),
+        limit_price (the worst price; NaN: any), fee_rate (part of the value that a fill costs), stage (order book, last
+        book).
+        """
+        return slices_frame(self.proposed, self.venue, self.accounts)
 
 
 class Engine:
@@ -162,6 +184,10 @@ class Engine:
         time and the account's id alone.
     check_screen : bool
         Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
+    book : str
+        "engine": liquidations fill in the tick's books. "host": the books belong to the host of the run, to whom slices
+        are proposed (`StepResult.slices`), and who confirms what it filled; the policy's ``liquidation_interval`` is
+        null then: ticks are the clock.
     record : bool
         Keep every tick for `save`. The ticks kept are written to the run folder when they come to 256 MiB; an engine
         that has no folder yet warns then, once. Without it nothing is kept, and nothing can be saved.
@@ -169,8 +195,8 @@ class Engine:
     Raises
     ------
     RiskDataError
-        The accounts were read with a venue of other units, the venue's ADL policy or margin model is not registered, or
-        the seed is no whole number of 64 bits.
+        The accounts were read with a venue of other units, the venue's ADL policy or margin model is not registered,
+        the seed is no whole number of 64 bits, or ``book`` is another word.
 
     Notes
     -----
@@ -194,10 +220,14 @@ class Engine:
     """
 
     def __init__(
-        self, accounts: Accounts, venue: Venue, seed: int = 0, *, check_screen: bool = False, record: bool = True
-    ) -> None:
+        self, accounts: Accounts, venue: Venue, seed: int = 0, *, book: str = "engine", check_screen: bool = False,
+        record: bool = True,
+    ) -> None:  # fmt: skip
         must_fit(accounts, venue)
         check_adl_policy(venue.policy)
+        if not isinstance(book, str) or book not in run_folder.BOOKS:
+            raise RiskDataError("book", None, f"must be one of {', '.join(run_folder.BOOKS)}", value=as_text(book))
+        self._book, venue = book, _of_ticks(venue) if book == "host" else venue
         model_of(venue)
         accounts.must_have_rows_of(venue.backstop)
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not INT64_MIN <= seed <= INT64_MAX:
@@ -218,6 +248,11 @@ class Engine:
         self._recorded_bytes = 0  # of the ticks in memory
         self._broken: str | None = None
         self._prices: Prices | None = None  # of the last tick
+        self._acted: int | None = None  # time of the last tick or action
+        self._pending: list[CarriedOut] = []  # activity that the ledgers, the journal and the screen do not have yet
+        self._rules: npt.NDArray[np.int64] | None = None  # of the markets, for activity
+        self._pooled = np.empty(0, bool)
+        self._no_prices: Prices | None = None  # before the first tick
         self._idle_since: int | None = None  # time of the last instant, if nothing since then changed an account
         self._at_rest = self._is_covered = False  # since then nobody is liquidating, and what is held had a price
 
@@ -227,7 +262,10 @@ class Engine:
         self._growth = Growth(self._state, self._accounts, self.venue)
         self._screen = Screen(self.accounts, self.venue, check=self._check_screen)
         self._totals = Totals(self.accounts, self.venue)
-        self._invariants = Invariants(self.accounts, self.venue, self.ledger)
+        self._invariants = Invariants(self.accounts, self.venue, self._ledger)
+        self._reader, self._reduce_only = Reader(self._accounts), ReduceOnly()
+        self._quick = QuickFills(self._start_quick, lambda done: self._pending.append(done))
+        self._accounts.before_sweep(self._catch_up)
 
     @property
     def accounts(self) -> Accounts:
@@ -245,9 +283,20 @@ class Engine:
         return self._seed
 
     @property
+    def book(self) -> str:
+        """Whose the order books are: "engine" or "host"."""
+        return self._book
+
+    @property
     def ledger(self) -> Ledger:
         """Makers, fund and shortfall as they are now, in lots and quanta."""
+        self._catch_up()
         return self._ledger
+
+    @property
+    def prices(self) -> Prices | None:
+        """Prices that counted at the last tick; None before the first."""
+        return self._prices
 
     @property
     def guard_state(self) -> GuardState:
@@ -279,6 +328,7 @@ class Engine:
 
     def __getstate__(self) -> dict[str, object]:
         """Fields of a copy: all but the views, which are of this engine's own state."""
+        self._catch_up()
         return {name: value for name, value in vars(self).items() if name not in _VIEWS}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -339,6 +389,7 @@ class Engine:
         self._must_be_whole()
         if not isinstance(tick, Tick):
             raise RiskDataError("tick", None, f"must be a Tick, not {type(tick).__name__}")
+        self._catch_up()
         if self._recorded_bytes > _MAX_RECORDED_BYTES:
             self._write_or_warn()
         course = self._read(tick)
@@ -348,92 +399,282 @@ class Engine:
             self._break(error)
             raise
 
-    def apply(
-        self,
-        *,
-        accounts: pd.DataFrame | None = None,
-        transfers: pd.DataFrame | None = None,
-        fills: pd.DataFrame | None = None,
-    ) -> pd.DataFrame:
-        """Change accounts between two ticks: open accounts, then move money, then fill trades, all of it or nothing.
-
-        Every action is a row of the journal; the rows belong to the tick before them. An account gets a row in each
-        market and asset that it had none of.
+    def propose(self, tick: Tick) -> pd.DataFrame:
+        """Return the slices that a step would propose to the host, and change nothing.
 
         Parameters
         ----------
-        accounts : DataFrame
-            account, owner (optional: an id, the account itself where it is missing), leverage_limit (optional): new
-            accounts, without positions and balances.
-        transfers : DataFrame
-            from_account, to_account, asset, quantity (> 0). A missing from_account is a deposit, a missing to_account a
-            withdrawal; else both are accounts of one owner. They happen in the order of the rows.
-        fills : DataFrame
-            account, market, quantity (signed: bought or sold, whole lots), price, fee (optional: settle units that the
-            account pays). They are filled in the order of the rows, against the market.
+        tick : Tick
+            The market.
 
         Returns
         -------
         DataFrame
-            The events, as of `StepResult.events`.
+            As `StepResult.slices` of an engine with ``book="host"``, whatever this one has.
 
         Raises
         ------
         RiskDataError
-            A row breaks a rule of its table, names what there is not, moves more of an asset than from_account has, or
-            raises its initial margin ratio at the prices of the last tick to 100 %; nothing has changed.
+            As of `step`.
+
+        Notes
+        -----
+        It takes a copy of the engine. The rules: docs/one_tick.md, "Host mode".
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> engine = rc.Engine(accounts, venue, book="host")
+        >>> book = {"bids": [(193.99, 1_000.0)], "asks": [(194.0, 1_000.0)]}
+        >>> slices = engine.propose(rc.Tick("2025-10-10T21:00Z", {market: 194.0}, {market: book}))
+        >>> slices[["account", "quantity", "limit_price", "fee_rate", "stage"]].to_dict("records"), engine.ticks
+        ([{'account': 1, 'quantity': -5.16, 'limit_price': 192.06, 'fee_rate': 0.01, 'stage': 'order book'}], 0)
+        """
+        self._must_be_whole()
+        trial = Engine.__new__(Engine)
+        left_out = {"_recorded": [], "_recorded_bytes": 0, "_record": False, "_start": None, "_book": "host"}
+        trial.__setstate__(deepcopy({n: v for n, v in self.__getstate__().items() if n not in left_out}) | left_out)
+        trial._enter(_of_ticks(trial.venue))
+        return trial.step(tick).slices
+
+    def apply(self, activity: Any, *, check: str = "on") -> ActivityResult:
+        """Carry out actions of accounts between two ticks, one after another; all of them or none.
+
+        Parameters
+        ----------
+        activity : DataFrame, or mapping, or list of mappings
+            A row per action, of pandas, Polars, pyarrow or DuckDB; a mapping of columns, a list of mappings, or one
+            mapping. Columns: action (open, fill, place, change, cancel, deposit, withdraw, transfer, borrow, repay,
+            lend, redeem, leverage, confirm), time, account, market, asset, quantity, price, side, order, reduce_only,
+            fee, to_account, owner, leverage_limit. docs/tables.md says which action uses which.
+        check : str
+            "on": the venue's own checks are made too. "off": the host has decided already.
+
+        Returns
+        -------
+        ActivityResult
+            Events and fills.
+
+        Raises
+        ------
+        RiskDataError
+            A row breaks a rule, or the venue refuses it: the message names the row, and nothing has changed.
         RuntimeError
             An earlier tick failed half-way: the state is of no tick.
 
         Notes
         -----
-        The rules: docs/one_tick.md, "Activity between ticks".
+        The rules: docs/one_tick.md, "Activity between ticks". Every action is a row of the journal, or more; the rows
+        belong to the tick before them.
 
         Examples
         --------
-        >>> import pandas as pd
         >>> import riskcore as rc
         >>> from riskcore.sample import two_accounts
         >>> venue, accounts = two_accounts()
         >>> engine = rc.Engine(accounts, venue)
-        >>> transfers = pd.DataFrame({"from_account": [None, 2], "to_account": [9, None], "asset": "USDC"})
-        >>> fills = pd.DataFrame({"account": [9], "market": "SOL_USDC_PERP", "quantity": 1.0, "price": 195.0})
-        >>> events = engine.apply(
-        ...     accounts=pd.DataFrame({"account": [9]}), transfers=transfers.assign(quantity=50.0), fills=fills
-        ... )
+        >>> actions = [
+        ...     {"action": "open", "account": 9},
+        ...     {"action": "deposit", "account": 9, "asset": "USDC", "quantity": 50.0},
+        ...     {"action": "fill", "account": 9, "market": "SOL_USDC_PERP", "quantity": 1.0, "price": 195.0},
+        ... ]
+        >>> engine.apply(actions)
         Traceback (most recent call last):
             ...
-        riskcore.boundary.errors.RiskDataError: account_transfers.from_account, row 1, value 2.0: must have no posit...
-        >>> events = engine.apply(
-        ...     accounts=pd.DataFrame({"account": [9]}), transfers=transfers[:1].assign(quantity=50.0), fills=fills
-        ... )
-        >>> events[["account", "event"]].to_numpy().tolist(), engine
-        ([[9, 'open'], [9, 'deposit'], [9, 'fill']], Engine(3 accounts, 0 ticks, fund 1,000.00 USDC))
+        riskcore.boundary.errors.RiskDataError: activity.account, row 2, value 9: must have a price in the last tick...
+        >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}))
+        >>> engine.apply(actions), engine
+        (ActivityResult(1 open, 1 fill, 1 deposit), Engine(3 accounts, 1 tick, last at 2025-10-10 21:00:00+00:00, ...))
         """
         self._must_be_whole()
-        actions = read_actions(self.accounts, self.venue, accounts, transfers, fills, self.ledger.delisted)
-        journal = Journal(self.ticks - 1, self.time or 0)
-        done = carry_out(self._state, self.venue, actions, self._prices, journal)
+        must_be_check(check)
+        self._quick.close()
+        actions = self._reader.read(activity, self.venue, self._acted)
         try:
-            if write_back(self._state, self._growth, self.ledger, actions, done):
-                self._invariants.opened()
-                self._screen.grown(done.accounts)
-            else:
-                self._screen.changed(done.accounts)
-            if len(done.rows):
-                self.ledger.must_fit()
-                self._invariants.check(done.rows, self.ledger)
-                self._totals.add(done.rows, done.accounts)
+            done = carry_out(self._hands(), actions, check, self.ticks - 1)
+        except RiskDataError:
+            if len(actions.opened.ids):
+                self._reader.forget()
+            raise
         except BaseException as error:
             self._break(error)
             raise
-        if len(done.rows):
-            self._idle_since, self._at_rest, self._is_covered = None, False, False
-        if self._record and len(done.rows):
-            recorded = RecordedActivity(done.rows, actions.opened)
+        if len(done.written):
+            self._acted = int(actions.time[-1])
+            self._pending.append(done)
+        return ActivityResult(done, self.accounts)
+
+    def open(self, id: int | str, owner: int | str | None = None, leverage_limit: float | None = None) -> Account:
+        """Open an account, which has nothing yet.
+
+        Parameters
+        ----------
+        id : int or str
+            Its id, that of no other account.
+        owner : int or str, optional
+            Id of its owner; by default itself.
+        leverage_limit : float, optional
+            Largest exposure over net equity that it allows itself.
+
+        Returns
+        -------
+        Account
+            The account.
+
+        Raises
+        ------
+        RiskDataError
+            The id is that of an account, or a value breaks a rule.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> rc.Engine(accounts, venue).open(9, leverage_limit=5.0)
+        Account(9: equity 0.00 USDC, IMR 0.0 %, MMR 0.0 %, safe)
+        """
+        self.apply({"action": "open", "account": id, "owner": owner, "leverage_limit": leverage_limit})
+        return Account(self, id)
+
+    def account(self, id: int | str) -> Account:
+        """Return an account, to look at it and to act for it.
+
+        Parameters
+        ----------
+        id : int or str
+            Its id.
+
+        Returns
+        -------
+        Account
+            The account.
+
+        Raises
+        ------
+        RiskDataError
+            There is no such account.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> rc.Engine(accounts, venue).account(1).balances
+        {'USDC': Balance(quantity=80.0, lent=0.0)}
+        """
+        self._row_of("account", id)
+        return Account(self, id)
+
+    def margin(self, id: int | str) -> Margin:
+        """Return the margin of an account at the prices of the last tick.
+
+        Parameters
+        ----------
+        id : int or str
+            Id of the account.
+
+        Returns
+        -------
+        Margin
+            Equity, exposure, margins, ratios and status; float64, the status exact.
+
+        Raises
+        ------
+        RiskDataError
+            There is no such account, or something that it holds has no price in the last tick.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> engine = rc.Engine(accounts, venue)
+        >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}))
+        >>> engine.margin(1).mmr
+        0.8775
+        """
+        row = self._row_of("margin", id)
+        if self._prices is None:
+            if self._no_prices is None:
+                markets, assets = np.full(len(self.venue.markets.symbol), np.nan), len(self.venue.assets.symbol)
+                lots = np.zeros(len(markets), np.int64)
+                self._no_prices = Prices.used(self.venue, markets, markets, markets, np.full(assets, np.nan), lots)
+            return margin_of(self._accounts, row, self._no_prices)
+        return margin_of(self._accounts, row, self._prices)
+
+    def _row_of(self, table: str, id: int | str) -> int:
+        try:
+            return self._reader.row_of(id)
+        except (KeyError, TypeError):
+            rule = f"must be an account of the state{did_you_mean(id, self.accounts.ids)}"
+            raise RiskDataError(table, None, rule, value=as_text(id)) from None
+
+    @property
+    def quick_fills(self) -> QuickFills:
+        """The way of an `Account` to fill without a table."""
+        self._must_be_whole()
+        return self._quick
+
+    def _start_quick(self) -> Start:
+        return Start(self._hands(), self.ticks - 1, 0 if self._acted is None else self._acted)
+
+    def _hands(self) -> Hands:
+        """State, rules and prices for activity."""
+        rules = self._market_rules()
+        return Hands(
+            self._state, self._growth, self._ledger, self.venue, self._prices, rules, self._pooled, self._reduce_only
+        )
+
+    def _market_rules(self) -> npt.NDArray[np.int64]:
+        """Rules of the markets for activity, made anew when they have changed."""
+        if self._rules is None:
+            self._rules = rules_of(self.venue, self._ledger.delisted)
+            self._pooled = np.array([pool is not None for pool in self.venue.pools])
+        return self._rules
+
+    def _catch_up(self) -> None:
+        """Take in the activity since the last time: journal, ledgers, totals and screen."""
+        self._quick.close()
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        try:
+            rows = np.concatenate([done.rows for done in pending]) if len(pending) > 1 else pending[0].rows
+            accounts = np.unique(np.concatenate([done.accounts for done in pending]))
+            if any(done.has_grown for done in pending):
+                self._invariants.opened()
+                self._screen.grown(accounts)
+            else:
+                self._screen.changed(accounts)
+            add_to_ledger(self._ledger, rows)
+            self._ledger.must_fit()
+            self._invariants.check(rows, self._ledger)
+            self._totals.add(rows, accounts)
+        except BaseException as error:
+            self._break(error)
+            raise
+        self._idle_since, self._at_rest = None, False
+        self._is_covered = self._is_covered and self._has_prices_of(rows)
+        if self._record:
+            opened = [done.actions.opened for done in pending if len(done.actions.opened.ids)]
+            recorded = RecordedActivity(rows, Opened.joined(opened))
             self._recorded.append(recorded)
             self._recorded_bytes += recorded.nbytes
-        return events_frame(done.rows, self.venue, self.accounts)
+
+    def _has_prices_of(self, rows: Rows) -> bool:
+        """Whether everything that rows of activity name had a price in the last tick."""
+        prices = self._prices
+        if prices is None:
+            return False
+        for kind, price in (("market", prices.mark), ("asset", prices.asset), ("settle", prices.asset)):
+            named = rows[kind][rows[kind] >= 0]
+            if np.isnan(price[named]).any():
+                return False
+        return True
 
     def _read(self, tick: Tick) -> Course:
         """Read and guard a tick, and work out what falls due; all that can be refused is refused here."""
@@ -466,12 +707,13 @@ class Engine:
 
     def _enter(self, venue: Venue) -> None:
         """Take over a changed venue; its units are the same, so the state and its totals stay."""
-        self._venue = venue
+        self._venue, self._rules = venue, None
         self._screen = Screen(self.accounts, venue, check=self._check_screen)
 
     def _go_on(self, course: Course, full_table: bool) -> StepResult:
         """Go from instant to instant, and take note of everything."""
         step, k = _Step(self.time, full_table), 0
+        self.ledger.proposals.clear()
         self.ledger.premium_sum, self.ledger.premium_count = course.premiums
         self._at_rest, self._is_covered = self._at_rest and course.last > 0 and course.starts_as_before, True
         while (k := self._next(course, k)) < course.last:
@@ -495,8 +737,9 @@ class Engine:
             self._recorded.append(recorded)
             self._recorded_bytes += recorded.nbytes
         selected, margins = step.triggers(self.accounts, course.prices)
-        result = StepResult(self.ticks, time, selected, margins, step.table, rows, self.venue, self.accounts)
-        self._ticks, self._time = self.ticks + 1, time
+        proposed = open_proposals(self.ledger, self.accounts)
+        result = StepResult(self.ticks, time, selected, margins, step.table, rows, self.venue, self.accounts, proposed)
+        self._ticks, self._time, self._acted = self.ticks + 1, time, time
         return result
 
     def _next(self, course: Course, k: int) -> int:
@@ -524,6 +767,7 @@ class Engine:
         context = TickContext(self.venue, self._state, prices, self.ledger, journal, Pools(self.venue, self._state))
         for market, price in course.delistings_at(k):
             delist(context, market, price)
+            self._rules = None
         _write_refusals(journal, self.venue, course.refusals_at(k))
         if step.rolled is not None:
             start_tick(self.ledger, self.venue.policy, step.rolled, time)
@@ -539,7 +783,8 @@ class Engine:
         self._at_rest, self._idle_since = not selected.size, time
         if selected.size:
             margins = margins_of(self.accounts, selected, prices)
-            step.add(*liquidate(context, self.accounts, selected, margins, course.guarded_at(k), self.seed))
+            guarded, of_host = course.guarded_at(k), self.book == "host"
+            step.add(*liquidate(context, self.accounts, selected, margins, guarded, self.seed, of_host=of_host))
         rows = journal.rows()
         if len(rows):
             self._invariants.check(rows, self.ledger)
@@ -601,12 +846,14 @@ class Engine:
         if not self._record:
             rule = "an engine with record=False keeps no ticks to save: create it with record=True"
             raise RiskDataError("run", None, rule, value=str(path))
+        self._catch_up()
         path = Path(path)
         if self._folder is not None and path.resolve() != self._folder:
             raise ValueError(f"this run is already saved in {self._folder}")
         self._saved = run_folder.write_part(
             path, self._first_venue, self.accounts, self.ledger, self.guard_state, self._prices, self._recorded,
-            start=self._start, after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
+            start=self._start, after=self._saved, seed=self.seed, book=self.book, ticks=self.ticks, complete=complete,
+            inputs=inputs,
         )  # fmt: skip
         self._folder, self._recorded, self._recorded_bytes, self._start = path.resolve(), [], 0, None
 
@@ -625,6 +872,9 @@ class Engine:
 
     def _must_follow(self, time: int) -> None:
         """Refuse a tick that is not later than the one before, or too much later."""
+        if self._acted is not None and time < self._acted and self._acted != self.time:
+            rule = f"must not be before the last action, {moment(self._acted)}"
+            raise RiskDataError("tick", "time", rule, value=moment(time))
         if self.time is None:
             return
         if time <= self.time:
@@ -683,10 +933,10 @@ class Engine:
         Engine(2 accounts, 2 ticks, last at 2025-10-10 21:01:00+00:00, fund 1,010.01 USDC)
         """
         saved = reader.read_state(Path(path))
-        engine = cls(saved.accounts, saved.venue, saved.seed, check_screen=check_screen, record=record)
+        engine = cls(saved.accounts, saved.venue, saved.seed, book=saved.book, check_screen=check_screen, record=record)
         engine._ledger, engine._guard_state, engine._prices = saved.ledger, saved.guard_state, saved.prices
         engine._invariants = Invariants(engine.accounts, engine.venue, engine.ledger)
-        engine._ticks, engine._time = saved.ticks, saved.time
+        engine._ticks, engine._time, engine._acted = saved.ticks, saved.time, saved.acted or saved.time
         engine._start, engine._folder, engine._saved = None, Path(path).resolve(), saved.digest
         return engine
 
@@ -717,7 +967,12 @@ class _Step:
         return np.concatenate(selected), MarginTable.joined(margins)
 
 
-_VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants")
+def _of_ticks(venue: Venue) -> Venue:
+    """Venue whose only instants are the ticks."""
+    return venue if venue.policy.liquidation_interval is None else venue.replace(policy={"liquidation_interval": None})
+
+
+_VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants", "_reader", "_reduce_only", "_quick")
 
 
 def _write_refusals(journal: Journal, venue: Venue, refusals: list[Refusal]) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import fields
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from riskcore import Accounts, Engine, StepResult, Venue, reference
+from riskcore import Accounts, ActivityResult, Engine, StepResult, Venue, reference
 from riskcore.kernels.layouts import AccountColumns
-from riskcore.state import Orders
 
 ROUNDING = reference.ROUNDING
 WHOLE = ("order", "requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled")
@@ -40,10 +38,10 @@ def same_ratio(found: float, margin: Fraction, look: reference.Margin, scale: Fr
     return math.isclose(found, float(margin / look.net_equity), rel_tol=max(1e-9, float(2 * doubt / look.net_equity)))
 
 
-def natural_rows(result: StepResult) -> list[dict[str, Any]]:
+def natural_rows(result: StepResult | ActivityResult) -> list[dict[str, Any]]:
     """The engine's rows in the oracle's words."""
     rows = result.events.astype(object).where(result.events.notna(), None).to_dict("records")
-    for row, time in zip(rows, result.rows["time"].tolist(), strict=True):
+    for row, time in zip(rows, result.raw_events["time"].astype(np.int64).tolist(), strict=True):
         row["time"] = time
         row["order"] = None if row["order"] < 0 else row["order"]
     return rows
@@ -64,12 +62,7 @@ def assert_same_journal(
     state, prices = reference.apply_rows(before, ()), prices.at(venue, before)
     found = natural_rows(result)
     for place, (ours, theirs) in enumerate(zip(found, rows, strict=False)):
-        named = ("tick", "time", *NAMED, *WHOLE, *COUNTER)
-        assert {n: ours[n] for n in named} == {n: theirs[n] for n in named}, f"row {place}"
-        if math.isnan(theirs["price"]):
-            assert ours["price"] is None, f"row {place}"
-        else:
-            assert math.isclose(ours["price"], theirs["price"], rel_tol=1e-12), f"row {place}"
+        assert_same_row(ours, theirs, place)
         if theirs["event"] == "harm":
             assert ours["mmr_before"] == ours["mmr_after"]
         if seen is not None:
@@ -88,12 +81,24 @@ def assert_same_journal(
     assert len(found) == len(rows)
 
 
+def assert_same_row(ours: dict[str, Any], theirs: dict[str, Any], place: int) -> None:
+    """Whole numbers and names equal, the price within 1e-12."""
+    named = ("tick", "time", *NAMED, *WHOLE, *COUNTER)
+    assert {n: ours[n] for n in named} == {n: theirs[n] for n in named}, f"row {place}"
+    if math.isnan(theirs["price"]):
+        assert ours["price"] is None, f"row {place}"
+    else:
+        assert math.isclose(ours["price"], theirs["price"], rel_tol=1e-12), f"row {place}"
+
+
 def assert_same_state(engine: Engine, venue: reference.Venue, state: reference.State) -> None:
     """Positions, balances, orders, ledgers, what the providers took and what is remembered, all by equality."""
     accounts, ledger, columns = engine.accounts, engine.ledger, engine.accounts.columns
     markets, assets = list(venue.markets), list(venue.assets)
-    assert accounts.ids.tolist() == list(state.accounts)
-    for row, account in enumerate(state.accounts.values()):
+    rows = {account_id: row for row, account_id in enumerate(accounts.ids.tolist())}  # opened ones come last
+    assert sorted(rows) == list(state.accounts)
+    for account_id, account in state.accounts.items():
+        row = rows[account_id]
         positions = {
             markets[columns.market[i]]: [int(columns.lots[i]), int(columns.cost[i]), int(columns.entry[i])]
             for i in accounts.positions_of(row)
@@ -114,8 +119,8 @@ def assert_same_state(engine: Engine, venue: reference.Venue, state: reference.S
         for i in accounts.positions_of(row):
             for column, side in ((columns.open_bid, "bid"), (columns.open_ask, "ask")):
                 assert int(column[i]) == account.open_lots(markets[columns.market[i]], side)
-    still = {order.index: order.lots for account in state.accounts.values() for order in account.orders}
-    assert {int(o): int(accounts.orders.lots[o]) for o in np.flatnonzero(accounts.orders.lots)} == still
+        assert accounts.leverage_limit[row] == float(account.leverage_limit or math.inf)
+    assert_same_orders(accounts, venue, {rows[account_id]: account for account_id, account in state.accounts.items()})
     assert ledger.book_lots.tolist() == list(state.book_lots.values())
     assert ledger.book_quanta.tolist() == list(state.book_quanta.values())
     assert ledger.pool.tolist() == list(state.pool.values())
@@ -126,11 +131,27 @@ def assert_same_state(engine: Engine, venue: reference.Venue, state: reference.S
     assert ledger.shortfall.tolist() == list(state.shortfall.values())
     taken = (state.provider_minute, state.provider_hour, state.provider_total)
     assert ledger.taken.tolist() == [[column[provider] for column in taken] for provider in venue.providers]
-    rows = {account_id: row for row, account_id in enumerate(state.accounts)}
     last_slice = {(rows[account], markets.index(market)): t for (account, market), t in state.last_slice.items()}
     assert ledger.last_slice == last_slice
     assert ledger.sold == {rows[account]: quanta for account, quanta in state.sold.items()}
     assert_same_memory(engine, venue, state)
+
+
+def assert_same_orders(accounts: Accounts, venue: reference.Venue, by_row: dict[int, reference.Account]) -> None:
+    """The open orders, by their numbers."""
+    markets, orders = list(venue.markets), accounts.orders
+    expected = {
+        order.index: (row, order.market, order.side, order.price, order.lots, order.reduce_only, order.id)
+        for row, account in by_row.items()
+        for order in account.orders
+    }
+    found = {}
+    for number in np.flatnonzero(orders.lots).tolist():
+        symbol, side = markets[orders.market[number]], "bid" if orders.side[number] > 0 else "ask"
+        price = int(orders.price[number]) * venue.markets[symbol].tick_size
+        figures = int(orders.lots[number]), bool(orders.reduce_only[number]), orders.id_of(number)
+        found[number] = (int(orders.account[number]), symbol, side, price, *figures)
+    assert found == expected
 
 
 def assert_same_memory(engine: Engine, venue: reference.Venue, state: reference.State) -> None:
@@ -206,7 +227,7 @@ def sampled(table) -> dict[tuple[int, int], tuple[int, int]]:
 def holdings(accounts: Accounts) -> dict[str, Any]:
     """Every column and order of the accounts as lists, to be compared by equality."""
     found = {name: getattr(accounts.columns, name).tolist() for name in AccountColumns._fields}
-    return found | {f"order_{f.name}": getattr(accounts.orders, f.name).tolist() for f in fields(Orders)}
+    return found | {f"order_{name}": column.tolist() for name, column in accounts.orders.columns._asdict().items()}
 
 
 def whole_state(engine: Engine) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from riskcore import Accounts, Tick, Venue, load_venue
 from riskcore.margin import margins_of
 from riskcore.market import Prices
-from riskcore.state import Orders
+from riskcore.state import OrderColumns, Orders
 from tests.strategies import BASES, OTHERS, SETTLE, asset_rows, market_rows
 
 OUT_OF_RANGE = np.array([2**31 - 1, 2**31, -(2**31) + 1, -(2**31), 2**33])  # lots about the end of int32
@@ -155,7 +155,7 @@ def _positions(rng, market: Market, count: int):
     size = np.maximum(np.rint(10 ** rng.uniform(1, 6, len(chosen)) / per_lot[kind[chosen]]), 1).astype(np.int64)
     size[rng.random(len(chosen)) < 0.1] = 0
     side, reduce_only = rng.choice([1, -1], len(chosen)), rng.random(len(chosen)) < 0.25
-    orders = Orders(owner[chosen], kind[chosen], side, np.ones_like(size), size, reduce_only)
+    orders = Orders(OrderColumns(owner[chosen], kind[chosen], side, np.ones_like(size), size, reduce_only))
     return (owner, kind, lots, cost, cost.copy()), orders
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import re
 import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import riskcore as rc
@@ -51,18 +54,20 @@ def by_id(table):
 
 
 def activity_of(positions, balances, known):
-    """Tables of `Engine.apply` that bring accounts from nothing to these holdings."""
+    """Activity that brings accounts from nothing to these holdings."""
     ids = [id_ for id_ in balances["account"].unique().tolist() if id_ not in known]
-    transfers = balances.rename(columns={"account": "to_account"}).assign(from_account=None)
-    return {
-        "accounts": pd.DataFrame({"account": ids}) if ids else None,
-        "transfers": transfers,
-        "fills": positions.rename(columns={"entry_price": "price"}),
-    }
+    return pd.concat(
+        [
+            pd.DataFrame({"account": ids}).assign(action="open"),
+            balances.assign(action="deposit"),
+            positions.rename(columns={"entry_price": "price"}).assign(action="fill"),
+        ],
+        ignore_index=True,
+    )
 
 
 def engines(seed, adl_policy="pnl_leverage"):
-    """An engine with all of a crowd, one with a part of it, and the tables of three times that bring the rest to it."""
+    """An engine with all of a crowd, one with a part of it, and three tables of activity that bring the rest to it."""
     venue = rc.load_venue(source(backstop=[{"account": 1, "max_notional": 40}], **POLICY, adl_policy=adl_policy))
     positions, balances = crowd(seed)
     whole = rc.Engine(rc.Accounts.from_frames(venue, positions, balances), venue, 5, check_screen=True)
@@ -84,7 +89,7 @@ def engines(seed, adl_policy="pnl_leverage"):
 def test_a_state_that_grew_goes_on_as_one_that_had_the_rows_from_the_start(tmp_path, seed, adl_policy):
     whole, grown, stages = engines(seed, adl_policy)
     for stage in stages:
-        grown.apply(**stage)
+        grown.apply(stage, check="off")
     pd.testing.assert_frame_equal(by_columns(whole.accounts), by_columns(grown.accounts))
     for n, tick in enumerate(ticks(12, seed)):
         one, other = (engine.step(tick, full_table=True) for engine in (whole, grown))
@@ -114,13 +119,19 @@ def recorded(tmp_path_factory):
     stages = dict(zip((0, 3, 6), stages, strict=True))
     for n, tick in enumerate(ticks(10, 1)):
         if n in stages:
-            engine.apply(**stages[n])
+            engine.apply(stages[n], check="off")
         engine.step(tick)
         if n == 2:
             engine.save(path)
-    moves = [(None, 2, 100.0), (None, 500, 7.0), (500, 2, 3.0), (500, None, 1.0)]
-    transfers = pd.DataFrame(moves, columns=["from_account", "to_account", "quantity"]).assign(asset="USDC")
-    engine.apply(accounts=pd.DataFrame({"account": [500], "owner": [2]}), transfers=transfers)
+    engine.apply(
+        [
+            {"action": "open", "account": 500, "owner": 2},
+            {"action": "deposit", "account": 2, "asset": "USDC", "quantity": 100.0},
+            {"action": "deposit", "account": 500, "asset": "USDC", "quantity": 7.0},
+            {"action": "transfer", "account": 500, "to_account": 2, "asset": "USDC", "quantity": 3.0},
+            {"action": "withdraw", "account": 500, "asset": "USDC", "quantity": 1.0},
+        ]
+    )
     engine.save(path)
     return path, engine
 
@@ -171,45 +182,161 @@ def test_an_altered_row_of_activity_is_found(recorded, tmp_path, event, changes,
         assert any(tick.difference for tick in replay(path)) or event == "deposit"
 
 
-NEW = {"account": [9]}
-MOVE = {"from_account": [1], "to_account": [2], "asset": ["USDC"], "quantity": [1.0]}
-FILL = {"account": [1], "market": ["X"], "quantity": [1.0], "price": [100.0]}
-REFUSED = [
-    ({"accounts": {"account": [1]}}, "accounts.account, row 0, value '1': must not be an account of the state"),
-    ({"accounts": {"account": ["x"]}}, "accounts.account, row 0, value 'x': must be of one kind"),
-    ({"accounts": {"account": [8, 9], "owner": [2, 8]}}, "accounts.owner, row 1, value '8': must be its own owner"),
-    ({"accounts": {"account": [9, 9]}}, "must not appear twice"),
-    ({"transfers": MOVE}, "account_transfers.to_account, row 0, value 2: must be of the owner of from_account, 1, not"),
-    ({"transfers": MOVE | {"to_account": [1]}}, "must be another account than from_account"),
-    ({"transfers": MOVE | {"to_account": [7]}}, "to_account, row 0, value '7': must be an account of the state"),
-    ({"transfers": MOVE | {"to_account": [3], "quantity": [1e-9]}}, "must be at least one quantum"),
-    ({"transfers": MOVE | {"to_account": [3], "quantity": [-1.0]}}, "must be a finite number > 0"),
-    ({"transfers": MOVE | {"to_account": [None], "asset": ["GEM"]}}, "must be at most what from_account has"),
-    ({"transfers": MOVE | {"to_account": [3], "quantity": [95.0]}}, "must leave from_account an initial margin ratio"),
-    ({"fills": FILL | {"account": [7]}}, "fills.account, row 0, value '7': must be an account of the state"),
-    ({"fills": FILL | {"quantity": [0.001]}}, "must be a whole number of lots"),
-    ({"accounts": NEW, "fills": FILL | {"market": ["Z"]}}, "must be a market of the venue"),
-    ({"accounts": NEW, "fills": FILL | {"account": [9], "quantity": [2e10]}}, "must be less than 2\\*\\*60 quanta"),
-]
+def deposit(quantity=5.0, account=2, asset="USDC"):
+    return {"action": "deposit", "account": account, "asset": asset, "quantity": quantity}
 
 
-@pytest.mark.parametrize(("tables", "message"), REFUSED)
-def test_what_is_refused_changes_nothing(tmp_path, tables, message):
-    venue = rc.load_venue(source())
+def move(quantity=1.0, account=1, to=3, asset="USDC"):
+    return {"action": "transfer", "account": account, "to_account": to, "asset": asset, "quantity": quantity}
+
+
+def fill(quantity=1.0, account=1, market="X", price=100.0, **values):
+    return {"action": "fill", "account": account, "market": market, "quantity": quantity, "price": price, **values}
+
+
+def place(quantity=1.0, price=90.0, side="bid", account=1, market="X", **values):
+    order = {"action": "place", "account": account, "market": market, "side": side}
+    return {**order, "quantity": quantity, "price": price, **values}
+
+
+def action(name, account=1, **values):
+    return {"action": name, "account": account, **values}
+
+
+def small_engine(policy=None, step=True, orders=None, mark=100.0, **changes):
+    """Account 1 is long 1 X from 100 with 100 USDC, 2 and 3 have 100 USDC; 3 is another account of 1."""
+    venue = rc.load_venue(source(pools=POOLS_OF_TOK, **(policy or {}))).replace(**changes)
     positions = pd.DataFrame({"account": [1], "market": ["X"], "quantity": [1.0], "entry_price": [100.0]})
     balances = pd.DataFrame({"account": [1, 2, 3], "asset": "USDC", "quantity": 100.0})
     settings = pd.DataFrame({"account": [3], "owner": [1]})
-    engine = rc.Engine(rc.Accounts.from_frames(venue, positions, balances, settings=settings), venue)
-    tick = rc.Tick(10**18, {"X": 100.0}, asset_prices={"GEM": 1.0, "TOK": 1.0})
-    engine.step(tick)
-    before, columns = by_columns(engine.accounts), engine.accounts.columns
-    good = {"transfers": pd.DataFrame({"from_account": [None], "to_account": [2], "asset": "USDC", "quantity": 5.0})}
-    with pytest.raises(rc.RiskDataError, match=message):
-        engine.apply(**(good | {name: pd.DataFrame(table) for name, table in tables.items()}))
-    assert engine.accounts.columns is columns
-    pd.testing.assert_frame_equal(by_columns(engine.accounts), before)
-    engine.save(tmp_path / "run")
-    assert not len(rc.read_run(tmp_path / "run").rows)
+    accounts = rc.Accounts.from_frames(venue, positions, balances, orders, settings)
+    engine = rc.Engine(accounts, venue, check_screen=True)
+    if step:
+        engine.step(tick_at(0, mark))
+    return engine
+
+
+POOLS_OF_TOK = [{"symbol": "TOK", "lentQuantity": 10, "borrowedQuantity": 5}]
+
+
+def tick_at(second, x=100.0, **changes):
+    prices = {"GEM": 1.0, "TOK": 2.0}
+    return rc.Tick(10**18 + second * 10**9, {"X": x, "Y": 100.0}, asset_prices=prices, **changes)
+
+
+REFUSED = [
+    (action("open"), "activity.account, row 1, value '1': must not be an account of the state"),
+    (action("open", "x"), "activity.account, row 1, value 'x': must be a whole number in every row or text"),
+    (action("open", 9, owner=3), "activity.owner, row 1, value '3': must be its own owner if it is an account"),
+    (action("dance"), "activity.action, row 1, value 'dance': must be one of open, fill, place"),
+    (action("open", 9, quantity=1.0), "activity.quantity, row 1, value '1.0': must be missing: open does not use it"),
+    ({**deposit(), "asset": None}, "activity.asset, row 1, value nan: must not be missing: deposit needs it"),
+    (deposit(1e-9), "activity.quantity, row 1, value '1e-09': must be at least one quantum"),
+    (deposit(-1.0), "activity.quantity, row 1, value '-1.0': must be a finite number > 0"),
+    (deposit(2e12), "the resulting balance must be less than 2\\*\\*60 quanta"),
+    (deposit(asset="NO"), "activity.asset, row 1, value 'NO': must be a collateral asset of the venue"),
+    (deposit(account=7), "activity.account, row 1, value '7': must be an account of the state"),
+    (move(to=2), "activity.to_account, row 1, value '2': must be of the owner of the account, 1, not of 2"),
+    (move(to=1), "activity.to_account, row 1, value '1': must be another account"),
+    (move(to=7), "activity.to_account, row 1, value '7': must be an account of the state"),
+    (move(asset="GEM"), "activity.quantity, row 1, value '1.0': must be at most what the account has of the asset"),
+    (move(95.0), "activity.quantity, row 1, value '95.0': must leave the account an initial margin ratio below 100 %"),
+    (action("withdraw", asset="USDC", quantity=95.0), "must leave the account an initial margin ratio below 100 %"),
+    (action("repay", asset="USDC", quantity=1.0), "must be at most what the account owes of the asset"),
+    (action("redeem", asset="USDC", quantity=1.0), "must be at most what the account lends of the asset"),
+    (action("lend", asset="USDC", quantity=100.1), "must be at most what the account has of the asset"),
+    (action("borrow", asset="USDC", quantity=1.0), "must be borrowed by an account that has nothing free of the asset"),
+    (action("borrow", asset="TOK", quantity=5.1), "must be at most what the pool lends now"),
+    (action("borrow", asset="GEM", quantity=999.0), "must leave the account an initial margin ratio below 100 %"),
+    (fill(0.001), "activity.quantity, row 1, value 0.001: must be a whole number of lots"),
+    (fill(0.0), "activity.quantity, row 1, value '0.0': must not be 0"),
+    (fill(market="Z"), "activity.market, row 1, value 'Z': must be a market of the venue"),
+    (fill(price=-1.0), "activity.price, row 1, value -1.0: must be a finite number > 0"),
+    (fill(30.0), "activity.quantity, row 1, value '30.0': must leave the account an initial margin ratio below 100 %"),
+    (fill(2e10, 2), "activity.price, row 1, value '100.0': the resulting costs must be less than 2\\*\\*60 quanta"),
+    (fill(order="no"), "activity.order, row 1, value 'no': must be an open order of the account"),
+    (place(side="buy"), "activity.side, row 1, value 'buy': must be 'bid' or 'ask'"),
+    (place(price=90.05), "activity.price, row 1, value 90.05: must be a whole number of ticks"),
+    (place(-1.0), "activity.quantity, row 1, value '-1.0': must be at least one lot"),
+    (place(30.0), "must leave the account an initial margin ratio below 100 %"),
+    (place(reduce_only=True), "activity.account, row 1, value '1': must have an opposite position to reduce"),
+    (place(reduce_only="maybe"), "activity.reduce_only, row 1, value 'maybe': must be true or false"),
+    (action("cancel", order="no"), "activity.order, row 1, value 'no': must be an open order of the account"),
+    (action("change", order="no", quantity=1.0), "activity.order, row 1, value 'no': must be an open order"),
+    (action("leverage", leverage_limit=0.1), "must leave the account an initial margin ratio below 100 %"),
+    ({**fill(), "time": 10**18 - 1}, "activity.time, row 1, .*: must not be before the last tick or action"),
+    ({**fill(), "tmie": 1}, "activity.tmie: is not a column of this table: did you mean time"),
+    (action("confirm", market="X", quantity=-1.0, price=90.0), "must have an open proposal"),
+]
+
+
+def everything(engine, tmp_path, name):
+    """Bytes of the run folder of a copy of an engine."""
+    copied = copy.deepcopy(engine)
+    copied.save(tmp_path / name)
+    return folder_bytes(tmp_path / name)
+
+
+def folder_bytes(path):
+    files = {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+    return {name: content for name, content in files.items() if name not in ("run.json", "run.lock")}
+
+
+@pytest.mark.parametrize(("refused", "message"), REFUSED)
+def test_what_is_refused_changes_nothing(tmp_path, refused, message):
+    engine = small_engine()
+    before, columns = everything(engine, tmp_path, "before"), engine.accounts.columns
+    first = [deposit(), place(0.5, order="mine", account=2), fill(0.01), action("open", 8), deposit(account=8)]
+    for good in ([deposit()], first):
+        row = len(good)
+        shown = re.sub(r"value '([\d.e-]+)'", r"value '?\1'?", message.replace("row 1", f"row {row}"))
+        with pytest.raises(rc.RiskDataError, match=shown):
+            engine.apply([*good, refused])
+        assert everything(engine, tmp_path, f"after{row}") == before
+    assert engine.accounts.columns.lots.tolist() == columns.lots.tolist()
+    assert len(engine.accounts.orders.lots) == 0
+    with pytest.raises(rc.RiskDataError):
+        engine.apply(refused)
+    engine.step(tick_at(1))
+
+
+def test_a_refusal_of_one_mapping_is_that_of_the_table():
+    engine = small_engine()
+    for refused, _ in REFUSED:
+        messages = []
+        for table in (refused, [refused], pd.DataFrame([refused])):
+            with pytest.raises(rc.RiskDataError) as raised:
+                engine.apply(table)
+            messages.append(str(raised.value).partition(": ")[2])
+        assert len(set(messages)) == 1
+
+
+FORMS = {
+    "frame": pd.DataFrame,
+    "list": list,
+    "arrow": lambda rows: pa.table(columns_of(rows)),
+    "columns": lambda rows: columns_of(rows),
+}
+
+
+def columns_of(rows):
+    names = {name: None for row in rows for name in row}
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_table_comes_in_many_forms(form):
+    rows = [
+        action("open", 9, owner=2, leverage_limit=5.0), deposit(50.0, 9), fill(0.5, 9, fee=0.01), place(account=9),
+        place(0.2, 120.0, "ask", 9, order="exit", reduce_only=True), action("cancel", 9, order="exit"),
+    ]  # fmt: skip
+    engine, other = small_engine(), small_engine()
+    result = engine.apply(FORMS[form](rows))
+    expected = [other.apply(row).events for row in rows]
+    for one, row in zip(result.events.to_dict("records"), pd.concat(expected).to_dict("records"), strict=True):
+        assert {name: value for name, value in one.items() if pd.notna(value)} == {
+            name: value for name, value in row.items() if pd.notna(value)
+        }
 
 
 def test_fills_of_an_engine_are_those_of_the_accounts():
@@ -224,8 +351,9 @@ def test_fills_of_an_engine_are_those_of_the_accounts():
         }
     )  # fmt: skip
     after = whole.accounts.with_fills(whole.venue, fills)
-    whole.apply(fills=fills[:70])
-    whole.apply(fills=fills[70:])
+    activity = fills.assign(action="fill")
+    whole.apply(activity[:70], check="off")
+    whole.apply(activity[70:], check="off")
     pd.testing.assert_frame_equal(by_columns(whole.accounts), by_columns(after))
     assert whole.ledger.book_lots.tolist() == [
         -round(100 * fills.loc[fills["market"] == market, "quantity"].sum()) for market in MARKETS
@@ -240,14 +368,11 @@ def test_many_accounts_and_rows_are_added_one_by_one():
     engine = rc.Engine(rc.Accounts.from_frames(venue, none, balances), venue, check_screen=True, record=False)
     rng = np.random.default_rng(0)
     expected = {10_000: 100.0}
-    for n, id_ in enumerate(rng.permutation(9_000)[:700].tolist()):
-        transfers = pd.DataFrame(
-            {"from_account": [None], "to_account": [id_], "asset": ["USDC"], "quantity": [50.0 + n]}
-        )
-        fills = pd.DataFrame(
-            {"account": rng.choice(list(expected), 2), "market": MARKETS, "quantity": 0.5, "price": 100.0}
-        )
-        engine.apply(accounts=pd.DataFrame({"account": [id_]}), transfers=transfers, fills=fills)
+    for n, id_ in enumerate(rng.permutation(9_000)[:300].tolist()):
+        fills = [
+            fill(0.5, account, market) for account, market in zip(rng.choice(list(expected), 2), MARKETS, strict=True)
+        ]
+        engine.apply([action("open", id_), deposit(50.0 + n, id_), *fills], check="off")
         expected[id_] = 50.0 + n
         if n % 100 == 99:
             engine.step(rc.Tick((n + 1) * 10**9, {"X": 100.0, "Y": 100.0}, asset_prices={"GEM": 1.0, "TOK": 1.0}))

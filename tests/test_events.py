@@ -381,7 +381,7 @@ def test_delisted_market_needs_no_mark_and_takes_none():
     assert engine.ledger.premium_count[0] == 0
     assert len(engine.step(tick(3600, {Y: 100.0}, funding=[rate(1000, 0.1)])).rows) == 0  # an entry is not used
     with pytest.raises(rc.RiskDataError, match="must not be a market that is delisted"):
-        engine.apply(fills=pd.DataFrame({"account": [4], "market": [X], "quantity": [1.0], "price": [100.0]}))
+        engine.account(4).fill(X, 1.0, 100.0)
     before = whole(engine)
     with pytest.raises(rc.RiskDataError, match="must not be about a market that is delisted"):
         engine.step(tick(3700, {Y: 100.0}, venue_changes=[change(3650, "mmfFunction.base", "0.01")]))
@@ -463,11 +463,10 @@ def test_delisting_of_the_market_that_prices_an_asset_needs_another_price():
 def test_delisting_reaches_accounts_that_were_opened_later_by_their_ids():
     engine = engine_of(venue(), {5: {X: (10.0, 100.0), "USDC": 500.0}, 7: {X: (-10.0, 100.0), "USDC": 500.0}})
     engine.step(tick(0))
-    engine.apply(
-        accounts=pd.DataFrame({"account": [6, 1]}),
-        transfers=pd.DataFrame({"from_account": None, "to_account": [1, 6], "asset": "USDC", "quantity": 100.0}),
-        fills=pd.DataFrame({"account": [6, 1], "market": X, "quantity": [1.0, -1.0], "price": 100.0}),
-    )
+    for id_, quantity in ((6, 1.0), (1, -1.0)):
+        account = engine.open(id_)
+        account.deposit("USDC", 100.0)
+        account.fill(X, quantity, 100.0)
     result = engine.step(tick(10, {Y: 100.0}, venue_changes=[change(5, "delist", 101)]))
     assert result.events["account"].tolist() == [1, 5, 6, 7]
 

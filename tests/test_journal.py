@@ -9,7 +9,20 @@ import pytest
 
 import riskcore as rc
 from riskcore.audit import folder
-from riskcore.record import EVENT, EVENT_KINDS, EVENTS, REASON, REASONS, ROW, STAGE_OF, Journal, journal_page, touched
+from riskcore.record import (
+    EVENT,
+    EVENT_KINDS,
+    EVENTS,
+    REASON,
+    REASONS,
+    ROW,
+    STAGE_OF,
+    Journal,
+    follow_orders,
+    is_activity,
+    journal_page,
+    touched,
+)
 from riskcore.record.events import ACCOUNT, ACTIVITY, AMOUNTS, COLUMNS, PAYING, check_rows
 from tests import small_run
 
@@ -96,11 +109,12 @@ def row_of(event):
     reason = kind.reasons.split()[0]
     values = {name: NUMBERS.get(name, 7) for name in kind.amounts.split()}
     values |= {"settle": 0} if event in PAYING else {}
-    values |= {name: 1 for name in kind.names.replace("|", " ").split()[: 1 if "|" in kind.names else None]}
+    names = kind.names.replace("|", " ").split()[: 1 if "|" in kind.names else None]
+    values |= {name: 1 for name in names if not name.endswith("?")}
     values["counterparty"] = 4 if kind.counterparties[0] == ACCOUNT else kind.counterparties[0]
     if kind.price:
         values["price"] = NUMBERS["price"]
-    rated = event not in ("guard", "funding", "interest", "realize", "unsettle", "delist", *ACTIVITY)
+    rated = event not in ("guard", "funding", "interest", "realize", "unsettle", "delist") and reason not in ACTIVITY
     ratios = (NUMBERS["mmr_before"], NUMBERS["mmr_after"]) if rated else (np.nan, np.nan)
     journal.add(event, reason, -1 if event == "guard" else 2, *ratios, **values)
     return journal.rows()
@@ -125,7 +139,7 @@ class TestRows:
                 check_rows("journal", row)
             else:
                 refused(row, event, name)
-        for name in {"market", "asset", "order"} - set(kind.names.replace("|", " ").split()):
+        for name in {"market", "asset", "order"} - set(kind.names.replace("|", " ").replace("?", "").split()):
             row = row_of(event)
             row[name] = 0
             refused(row, event, name)
@@ -141,6 +155,11 @@ class TestRows:
     def test_a_used_column_must_be_set(self, event):
         kind = EVENT_KINDS[event]
         for name in kind.names.split():
+            if name.endswith("?"):
+                row = row_of(event)
+                row[name[:-1]] = 1
+                check_rows("journal", row)
+                continue
             row = row_of(event)
             for column in name.split("|"):
                 row[column] = -1
@@ -149,10 +168,13 @@ class TestRows:
             row = row_of(event)
             row["market"] = row["asset"] = 0
             refused(row, event, "market")
-        if kind.price and event != "guard":
+        if kind.price:
             row = row_of(event)
             row["price"] = np.nan
-            refused(row, event, "price")
+            if event in ("guard", "leverage", "propose"):
+                check_rows("journal", row)
+            else:
+                refused(row, event, "price")
         if event in PAYING:
             row = row_of(event)
             row["settle"] = -1
@@ -187,6 +209,40 @@ def test_ratios_follow_the_reason():
     check_rows("journal", journal.rows())
 
 
+def test_rows_between_ticks_have_no_ratios():
+    journal = Journal(0, 0)
+    for event, reason in (("cancel", "liquidation"), ("cancel", "host"), ("book", "host"), ("propose", "full")):
+        names = {"order": 0} if event == "cancel" else {"price": 5.0}
+        names |= {"counterparty": -1, "settle": 0} if event == "book" else {}
+        ratio = np.nan if reason == "host" else 1.0
+        journal.add(event, reason, 0, ratio, ratio, market=1, requested=7, **names)
+    check_rows("journal", journal.rows())
+    assert is_activity(journal.rows()).tolist() == [False, True, True, False]
+
+
+def test_orders_follow_their_rows():
+    tick_size, empty = np.array([0.5, 0.1]), np.zeros(4, np.int64)
+    lots, price = empty.copy(), empty.copy()
+    lots[0], price[0] = 9, 7
+    journal = Journal(0, 0)
+    for event, order, values in (
+        ("place", 1, {"requested": 10, "price": 30.3, "market": 1}),
+        ("place", 2, {"requested": 5, "price": 2.5, "market": 0}),
+        ("fill", 1, {"lots": -4, "price": 30.4, "market": 1}),
+        ("fill", -1, {"lots": -100, "price": 30.4, "market": 1}),
+        ("change", 1, {"requested": 8, "price": 30.1, "market": 1}),
+        ("fill", 1, {"lots": 3, "price": 30.1, "market": 1}),
+        ("fill", 0, {"lots": 2, "price": 1.0, "market": 0}),
+        ("cancel", 2, {"requested": 5, "market": 0}),
+        ("place", 3, {"requested": 1, "price": 0.5, "market": 0}),
+        ("fill", 3, {"lots": 1, "price": 0.5, "market": 0}),
+    ):
+        journal.add(event, "request", 0, np.nan, np.nan, order=order, **values)
+    follow_orders(lots, price, journal.rows(), tick_size)
+    assert lots.tolist() == [7, 5, 0, 0]
+    assert price.tolist() == [7, 301, 5, 1]
+
+
 def test_the_first_wrong_row_is_named(rows):
     wrong = rows.copy()
     first, *others = np.flatnonzero(rows["event"] != EVENT["cancel"])[[40, 70, -1]]
@@ -198,4 +254,4 @@ def test_the_first_wrong_row_is_named(rows):
 
 def test_events_that_change_an_account():
     unchanged = {name for name in EVENTS if not touched(row_of(name)).size}
-    assert unchanged == {"trigger", "expire", "unfilled", "guard", "skip", "harm", "open"}
+    assert unchanged == {"trigger", "expire", "unfilled", "guard", "skip", "harm", "open", "propose"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import riskcore as rc
 from riskcore import reference, sample
-from riskcore.state import Orders
+from riskcore.state import OrderColumns, Orders
 from tests.comparison import ROUNDING, gross
 from tests.strategies import Scene, scenes
 
@@ -332,7 +332,7 @@ def test_a_million_positions_and_any_number_of_threads():
         empty = np.empty(0, np.int64)
         return rc.Accounts.from_rows(
             venue, owner[chosen], positions, (some, none[chosen], cash[chosen], none[chosen], none[chosen]),
-            Orders(empty, empty, empty, empty, empty, np.empty(0, bool)), np.full(len(some), np.inf),
+            Orders(OrderColumns(empty, empty, empty, empty, empty, np.empty(0, bool))), np.full(len(some), np.inf),
         )  # fmt: skip
 
     prices = dict(zip(venue.markets.symbol, marks.tolist(), strict=True))

@@ -66,7 +66,7 @@ def bits(accounts):
         "rounded": accounts.rounded,
         "limit": accounts.leverage_limit.tobytes(),
         **{n: (v.dtype, v.tobytes()) for n, v in accounts.columns._asdict().items()},
-        **{f"orders.{n}": (v.dtype, v.tobytes()) for n, v in vars(accounts.orders).items()},
+        **{f"orders.{n}": (v.dtype, v.tobytes()) for n, v in accounts.orders.columns._asdict().items()},
     }
 
 

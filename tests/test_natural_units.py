@@ -1,7 +1,6 @@
 """What goes in in natural units comes out in them: venues, accounts, events, fills, whole runs, one-line texts."""
 
 import json
-from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ import riskcore as rc
 from riskcore.cli import app
 from riskcore.io import backpack, dydx, hyperliquid
 from riskcore.record.events import PAYING
-from riskcore.state import Orders
+from riskcore.state import OrderColumns
 from riskcore.venue import PRESETS, shipped
 from tests import small_run
 
@@ -111,7 +110,7 @@ def whole_numbers(accounts):
     found = {
         "positions": (accounts.position_accounts(), columns.market, columns.lots, columns.cost, columns.entry),
         "balances": (accounts.balance_accounts(), columns.asset, columns.free, columns.lent),
-        "orders": tuple(getattr(orders, f.name) for f in fields(Orders)),
+        "orders": tuple(orders.columns),
     }
     keep = {"positions": kept, "balances": (columns.free != 0) | (columns.lent != 0), "orders": orders.lots != 0}
     found = {name: np.array(rows)[:, keep[name]].tolist() for name, rows in found.items()}
@@ -333,8 +332,8 @@ class TestReadRun:
 def assert_same_accounts(found, wanted):
     for name, column in found.columns._asdict().items():
         np.testing.assert_array_equal(column, getattr(wanted.columns, name), err_msg=name)
-    for f in fields(Orders):
-        np.testing.assert_array_equal(getattr(found.orders, f.name), getattr(wanted.orders, f.name), err_msg=f.name)
+    for name in OrderColumns._fields:
+        np.testing.assert_array_equal(getattr(found.orders, name), getattr(wanted.orders, name), err_msg=name)
     np.testing.assert_array_equal(found.leverage_limit, wanted.leverage_limit)
 
 

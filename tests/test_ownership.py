@@ -54,7 +54,7 @@ def test_a_copy_of_an_engine_shares_nothing_that_changes(engine, taken):
 
 
 def arrays(accounts):
-    return [*accounts.columns, *vars(accounts.orders).values(), accounts.ids, accounts.leverage_limit]
+    return [*accounts.columns, *accounts.orders.columns, accounts.ids, accounts.leverage_limit]
 
 
 @pytest.mark.parametrize("taken", TAKEN)

@@ -259,9 +259,9 @@ def test_delisting():
     assert (new.guard_states["X"].mark, new.guard_states["X"].mark_time) == (None, 0)
     newer, rows = checked_step(venue, new, {"Y": 100}, time_ns=NOON + 2 * SECOND, books=crossed)
     assert rows == []
-    fill = {"event": "fill", "account": 1, "counterparty": "book", "market": "X", "asset": None}
-    asked = [fill | {"lots": 100, "fee": 0, "price": 90.0}]
-    assert reference.carried_out(venue, newer, asked, None)[1] == []
+    fill = {"action": "fill", "account": 1, "market": "X", "quantity": 1, "price": 90}
+    with pytest.raises(reference.Refused, match="delisted"):
+        reference.apply(venue, newer, [fill], None, "off")
     with pytest.raises(ValueError, match="is delisted already"):
         checked_step(venue, new, {"Y": 100}, time_ns=NOON + 2 * SECOND,
                      venue_changes=[change(2, "delist", 90, market="X")])  # fmt: skip

@@ -10,11 +10,11 @@ from ..context import TickContext
 from ..market import Prices, Scheduled
 from ..state import Accounts
 from .funding import Funding, Premiums
-from .interest import charge_interest, hours_due, max_growth
+from .interest import charge_interest, entry_interest, hours_due, max_growth
 from .realize import realization_due, realize_pnl
 from .settle import money_balances, settle_accounts
 
-__all__ = ["Accruals", "Premiums", "max_growth"]
+__all__ = ["Accruals", "Premiums", "entry_interest", "max_growth"]
 
 
 class Accruals:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
 from .._typing import Int
 from ..context import TickContext
 from ..record import EVENT, POOL, REASON
-from ..state import HOUR, HOURS_A_YEAR, RATE_UNIT
+from ..state import HOUR, HOURS_A_YEAR, RATE_UNIT, Pools
 from ..venue import Venue
 from .amounts import instants, scaled
 
@@ -24,6 +25,12 @@ def max_growth(venue: Venue, hours: int) -> float:
     policy = venue.policy
     rate = float(policy.borrow_rate_base + policy.borrow_rate_slope + policy.borrow_rate_jump) / HOURS_A_YEAR
     return math.exp(min(hours * math.log1p(rate), 100.0))
+
+
+def entry_interest(pools: Pools, asset: int, quanta: int, time: int) -> int:
+    """Quanta that a new borrow pays for the rest of the running hour, at the rate of its pool now."""
+    rate, _ = pools.hourly(asset)
+    return round(Fraction(quanta * rate * (HOUR - time % HOUR), RATE_UNIT * HOUR))
 
 
 def charge_interest(work: TickContext, hours: int) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 
 from .._typing import AnyInt, Int
 from ..context import TickContext
 from ..liquidation import Converter
 from ..record import POOL
-from ..state import HOUR, RATE_UNIT, limited
+from ..state import limited
+from .interest import entry_interest
 
 _REASON = "settlement"
 _NONE = float("nan")  # rows between the ticks carry no margin ratio
@@ -87,9 +86,7 @@ class _Settlement(Converter):
         work.pools.changed(settle, granted, granted - quanta, 0)
         if work.venue.pools[settle] is None:
             return
-        rate, _ = work.pools.hourly(settle)
-        rest_of_hour = HOUR - work.journal.time % HOUR
-        interest = round(Fraction(quanta * rate * rest_of_hour, RATE_UNIT * HOUR))
+        interest = entry_interest(work.pools, settle, quanta, work.journal.time)
         if interest:
             granted = self._granted(self.settle)
             self.columns.free[self.settle] -= interest

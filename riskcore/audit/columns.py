@@ -26,7 +26,7 @@ from .folder import (
     Run,
     is_event,
 )  # fmt: skip
-from .venue import Venue
+from .venue import Venue, in_ticks
 
 
 def check_rows(run: Run, out: Findings) -> None:
@@ -53,7 +53,7 @@ def check_rows(run: Run, out: Findings) -> None:
     free = is_event(j, "unsettle fund") | (j["reason"] == WORDS["reason"].index("settlement"))
     never(paying & ~free & (settle != due), "settle is not the asset that is paid")
     never(paying & free & ~np.isin(settle, run.venue.money), "settle is no asset that profit and loss is paid in")
-    never(is_event(j, "redeem") & (j["lent"] != -j["quanta"]), "redeemed and lent quanta do not cancel out")
+    never(is_event(j, "redeem lend") & (j["lent"] != -j["quanta"]), "free and lent quanta do not cancel out")
     for code, (name, kind) in enumerate(EVENTS.items()):
         of_event = event == code
         allowed = [WORDS["reason"].index(reason) for reason in kind.reasons.split()]
@@ -65,6 +65,8 @@ def check_rows(run: Run, out: Findings) -> None:
             never(of_event & (np.isnan(j["price"]) == kind.priced), f"must have {'a' if kind.priced else 'no'} price")
         for column in ("market", "asset", "order"):
             named = j[column] >= 0 if column in kind.rows.split() else j[column] == -1
+            if f"{column}?" in kind.rows.split():
+                continue
             if column not in kind.rows.split("|") or "|" not in kind.rows:
                 never(of_event & ~named, f"{column} must {'be named' if column in kind.rows.split() else 'be -1'}")
         if kind.rows == "market|asset":
@@ -89,6 +91,10 @@ def check_rows(run: Run, out: Findings) -> None:
     never(is_event(j, "adl") & (stuck != by_asset), "a reason of the other kind")
     shortfall = is_event(j, "shortfall")
     never(shortfall & (np.where(unpaid, j["counter_cash"], j["unsettled"]) != 0), "must not be both paid and unsettled")
+    order = np.where(run.usable, np.maximum(j["order"], -1), -1)  # -1: none, or one that is not read
+    for name in ("account", "market"):
+        of_order = np.append(run.orders[name], 0)[order]
+        never((order >= 0) & (of_order != j[name]), f"names an order of another {name}")
     charged = ~is_event(j, "fill")  # a venue may pay who trades
     never((charged & (j["fee"] < 0)) | (j["requested"] < 0), "fee and requested must not be negative")
     never(is_event(j, "convert") & (j["asset"] == settle), "the settle asset is not sold for itself")
@@ -108,6 +114,8 @@ def check_rows(run: Run, out: Findings) -> None:
     for number, name in enumerate(("book", "backstop", "adl"), SLICES):  # a lend is settled before the last book
         at = run.venue.stages.index(name) if name in run.venue.stages else len(run.venue.stages)
         place[phase == number] = REPAY + (at if run.venue.stages[0] == "book" else at + 1) / 10
+    proposed = is_event(j, "propose")  # by the stage of the book, and by the last book
+    place = place[np.maximum.accumulate(np.where(proposed, 0, np.arange(len(place))))] if len(place) else place
     never(together & (np.diff(place, prepend=0) < 0), "comes after a later phase")
     if run.venue.plain:  # with more assets, the fund of each is sold for the settle asset
         together &= (np.diff(account, prepend=-1) == 0) & (phase == CLOSE_OUT) & (np.diff(phase, prepend=0) == 0)
@@ -150,7 +158,6 @@ def check_replay(run: Run, out: Findings) -> None:
     positions, balances = (
         {name: column.copy() for name, column in run.start[table].items()} for table in ("positions", "balances")
     )
-    orders = run.start["orders"]
     for table, column, rows, changes in (
         (positions, "lots", j["position"], j["lots"]),
         (positions, "cost", j["position"], j["cost"]),
@@ -166,7 +173,8 @@ def check_replay(run: Run, out: Findings) -> None:
         (balances, "unsettled", j["money"], j["unsettled"]),
     ):
         np.add.at(table[column], rows[rows >= 0], changes[rows >= 0])
-    open_orders = np.setdiff1d(np.flatnonzero(orders["lots"] > 0), j["order"][is_event(j, "cancel")])
+    orders = _orders(run, j)
+    open_orders = np.flatnonzero(orders["lots"] > 0)
     replayed = {
         "positions": positions,
         "balances": balances,
@@ -195,6 +203,23 @@ def check_replay(run: Run, out: Findings) -> None:
         out.equal("replay", f"ledger fund of {asset.symbol}", ledger["fund", row], fund)
         shortfall = total("counter_cash", paid & (j["counterparty"] == SHORTFALL))
         out.equal("replay", f"ledger shortfall of {asset.symbol}", ledger["shortfall", row], shortfall)
+
+
+def _orders(run: Run, j: Columns) -> Columns:
+    """The orders after all rows that name one: lots of 0 are gone, or not placed."""
+    orders = run.orders | {name: run.orders[name].copy() for name in ("lots", "price")}
+    orders["lots"][len(run.start["orders"]["lots"]) :] = 0
+    code = {name: WORDS["event"].index(name) for name in ("place", "change", "cancel", "fill")}
+    rows = np.flatnonzero((j["order"] >= 0) & np.isin(j["event"], list(code.values())))
+    columns = (j[name][rows].tolist() for name in ("event", "order", "requested", "lots", "price"))
+    for event, order, requested, lots, price in zip(*columns, strict=True):
+        if event == code["fill"]:
+            orders["lots"][order] = max(int(orders["lots"][order]) - abs(lots), 0)
+        else:
+            orders["lots"][order] = 0 if event == code["cancel"] else requested
+        if event == code["change"]:
+            orders["price"][order] = in_ticks(run.venue, int(orders["market"][order]), price)
+    return orders
 
 
 def _compare(out: Findings, what: str, replayed: Array, recorded: Array, columns: Columns) -> None:

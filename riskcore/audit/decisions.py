@@ -19,7 +19,7 @@ from .. import reference
 from ..reference import SCORES, WEIGHTS, Account, Figures, Judge, Order, Prices
 from .books import Books
 from .findings import Findings
-from .folder import BOOK, CHANGES, FUND, NAMED, NOBODY, POOL, SHORTFALL, WORDS, Array, Columns, Run
+from .folder import BOOK, CHANGES, FUND, NAMED, NOBODY, POOL, SHORTFALL, WORDS, Array, Columns, Run, is_event
 from .margins import TOLERANCE, State, Tick
 from .venue import RunError, Venue, exact
 
@@ -33,13 +33,13 @@ HUGE = 1e9
 STOPS = {"impact", "mean_mark", "mean_premium", "limit", "conversion"}
 RULE_OF = {
     "trigger": "selection", "cancel": "stages", "skip": "throttle", "redeem": "repay", "convert": "repay",
-    "harm": "book", "book": "book", "expire": "book", "backstop": "stages", "adl": "stages", "unfilled": "stages",
-    "market_close": "stages",
+    "harm": "book", "propose": "book", "book": "book", "expire": "book", "backstop": "stages", "adl": "stages",
+    "unfilled": "stages", "market_close": "stages",
     "fund": "stages", "socialize": "stages", "shortfall": "stages", "unsettle": "stages",
 }  # fmt: skip
 """The rule that asks for a row of an event."""
 ALSO = {
-    "book": ("bands", "cost"), "expire": ("bands",), "unfilled": ("bands",),
+    "book": ("bands", "cost"), "propose": ("bands",), "expire": ("bands",), "unfilled": ("bands",),
     "backstop": ("touched", "cost"), "adl": ("touched", "cost"),
     "socialize": ("touched",), "convert": ("bands", "cost"), "market_close": ("bands", "cost"),
 }  # fmt: skip
@@ -52,6 +52,7 @@ class Decisions:
 
     def __init__(self, run: Run, out: Findings, books: Books, state: State, policies: dict[str, Policy]) -> None:
         self.run, self.out, self.books, self.state = run, out, books, state
+        opened = int(is_event(run.journal, "open").sum())
         if redefined := (SCORES.keys() | WEIGHTS.keys()) & policies.keys():
             raise RunError(f"{' '.join(sorted(redefined))}: docs/one_tick.md defines these policies")
         source = self._numbered(run.source)
@@ -68,7 +69,12 @@ class Decisions:
             "counterparty": others, "market": self.market_rows | {None: -1}, "asset": self.asset_rows | {None: -1},
             "settle": self.asset_rows | {None: -1}, "order": {None: -1},
         }  # fmt: skip
-        self.orders = {name: column.tolist() for name, column in run.start["orders"].items()}
+        self.orders = {name: column.tolist() for name, column in run.orders.items()}
+        self.there = [number < len(run.ids) - opened for number in run.numbers]
+        """Of each account whether it has been opened by now."""
+        memory = self.judge.memory
+        memory.placing, memory.order_count = reference.Asked(self.order), len(run.start["orders"]["lots"])
+        memory.book_of_host = run.manifest["book"] == "host"
         self.is_reported = False
 
     def _numbered(self, source: dict[str, Any]) -> dict[str, Any]:
@@ -159,13 +165,26 @@ class Decisions:
             if symbol in unsettled:
                 unsettled[symbol] = amount
         orders = [
-            Order(
-                order, markets[self.orders["market"][order]], "bid" if self.orders["side"][order] > 0 else "ask",
-                Fraction(self.orders["price"][order]), self.orders["lots"][order], self.orders["reduce_only"][order],
-            )
-            for order in sorted(state.open[number])
-        ]  # fmt: skip
+            self.order(order, state.order_price[order], state.order_lots[order]) for order in sorted(state.open[number])
+        ]
         return Account(positions, balances, orders, state.leverage[number], unsettled, int(state.owners[number]))
+
+    def order(self, number: int, ticks: int | None = None, lots: int | None = None) -> Order:
+        """An order by its number, as it is or as it is placed; a `LookupError` of none."""
+        if not 0 <= number < len(self.orders["lots"]):
+            raise LookupError(number)
+        table, symbol = self.orders, self.markets[self.orders["market"][number]]
+        ticks, lots = (
+            table["price"][number] if ticks is None else ticks,
+            table["lots"][number] if lots is None else lots,
+        )
+        price = ticks * self.judge.venue.markets[symbol].tick_size
+        side = "bid" if table["side"][number] > 0 else "ask"
+        return Order(number, symbol, side, price, lots, table["reduce_only"][number], table["id"][number])
+
+    def is_there(self, number: int) -> bool:
+        """Whether an account has been opened by now."""
+        return 0 <= number < len(self.there) and self.there[number]
 
     def holders(self, symbol: str, are_long: bool) -> list[int]:
         """The accounts with a position on a side of a market, ascending."""
@@ -246,6 +265,9 @@ class Decisions:
             equal("book", "state sold", _rows(state["sold"]), sold)
         if "books" in state:
             equal("book", "state books", _rows(state["books"]), _rows(self.books.state()))
+        limits = [(one, limit) for one, limit in enumerate(self.state.leverage) if limit is not None]
+        equal("replay", "state limits", sorted(_rows(state["limits"])), [(one, float(x)) for one, x in limits])
+        equal("book", "state proposals", sorted(_proposed(state["proposals"])), sorted(self._proposals()))
         names = ("provider_minute", "provider_hour", "provider_total")
         expected = {(name, row): quanta for name in names for row, quanta in getattr(memory, name).items()}
         others = [("book_lots", row) for row in range(len(self.markets))]
@@ -256,6 +278,14 @@ class Decisions:
         equal("replay", "entries of the ledger", entries, sorted([*expected, *others]))
         for entry, quanta in expected.items():
             equal("replay", f"ledger entry {entry}", self.run.ledger[entry], quanta)
+
+    def _proposals(self) -> Iterator[tuple[int, ...]]:
+        """The rows of the open proposals; the rate of the fee is in lowest terms."""
+        for (account, symbol), proposal in self.judge.memory.proposals.items():
+            ticks = 0 if proposal.limit is None else int(proposal.limit / self.judge.venue.markets[symbol].tick_size)
+            rate, event = proposal.rate, self.codes["event"][proposal.event]
+            if proposal.lots:
+                yield account, self.market_rows[symbol], proposal.lots, ticks, rate.numerator, rate.denominator, event
 
     # -- comparison
 
@@ -359,7 +389,8 @@ def _differences(recorded: dict[str, Any] | None, decided: dict[str, Any] | None
         for name in FLOATS:
             both = recorded[name], decided[name]
             if not math.isclose(*both, rel_tol=TOLERANCE) and not all(map(math.isnan, both)):
-                rule = "rows" if name == "price" else "ratios"
+                limited = "bands" if recorded["event"] == "propose" else "rows"
+                rule = limited if name == "price" else "ratios"
                 wrong.setdefault(rule, []).append(f"{name} is {recorded[name]}, not {decided[name]}")
     for rule, parts in wrong.items():
         yield rule, f"{recorded['event']}: {'; '.join(parts)}"
@@ -398,3 +429,13 @@ def _consumed(sides: dict[str, list[Any]]) -> tuple[list[int], list[int]]:
 
 def _rows(columns: Columns) -> list[tuple[int, ...]]:
     return list(zip(*(column.tolist() for column in columns.values()), strict=True))
+
+
+def _proposed(columns: Columns) -> list[tuple[int, ...]]:
+    """Rows of proposals, the rate of the fee in lowest terms."""
+    rates = (
+        Fraction(num, max(den, 1))
+        for num, den in zip(*(columns[name].tolist() for name in ("fee_num", "fee_den")), strict=True)
+    )
+    figures = zip(*(columns[name].tolist() for name in ("account", "market", "lots", "price", "event")), strict=True)
+    return [(*row[:4], rate.numerator, rate.denominator, row[4]) for row, rate in zip(figures, rates, strict=True)]

@@ -36,11 +36,12 @@ class Event(NamedTuple):
     phase: int
     reasons: str
     other: int  # the counterparty
-    rows: str  # the row numbers that it sets; of those joined by | exactly one
+    rows: str  # the row numbers that it sets; of those joined by | exactly one, that with ? or not
     changes: str
     priced: bool | None  # None: some are
 
 
+_ASKED = "request host"
 _ENDS = "depth impact mean_mark mean_premium limit"
 _STOPS = f"account_cap market_cap depth_share {_ENDS} slippage"
 _FILL = "requested lots cost cash entry fee counter_cash"
@@ -52,34 +53,43 @@ EVENTS = {
     "guard": Event(GUARD, " ".join(GUARDS), NOBODY, "market|asset", "", None),
     "delist": Event(DELISTING, "settlement_price", BOOK, "market", "lots cost cash entry counter_cash", True),
     "funding": Event(FUNDING, "interval rate", BOOK, "market", "cash counter_cash", True),
-    "interest": Event(INTEREST, "hour entry", POOL, "asset", "quanta lent", False),
+    "interest": Event(INTEREST, f"hour entry {_ASKED}", POOL, "asset", "quanta lent", False),
     "realize": Event(REALISATION, "interval", NOBODY, "market", "cost cash", True),
     "unsettle": Event(SETTLEMENT, "settlement close_out", NOBODY, "", "cash unsettled", False),
     "trigger": Event(0, "mmr", NOBODY, "", "", False),
-    "cancel": Event(1, "liquidation delisted", NOBODY, "market order", "requested", False),
+    "cancel": Event(1, f"liquidation delisted {_ASKED} reduce_only", NOBODY, "market order", "requested", False),
     "skip": Event(SLICES, "throttle cooldown", NOBODY, "market|asset", "", False),
-    "redeem": Event(REPAY, "debt close_out settlement", NOBODY, "asset", "quanta lent", False),
+    "redeem": Event(REPAY, f"debt close_out settlement {_ASKED}", NOBODY, "asset", "quanta lent", False),
     "convert": Event(REPAY, "debt close_out settlement", BOOK, "asset", "cash fee quanta counter_cash", True),
     "harm": Event(SLICES, "fee_waived sent withheld to_backstop", NOBODY, "market|asset", "requested", True),
-    "book": Event(SLICES, f"full {_STOPS}", BOOK, "market", _FILL, True),
+    "propose": Event(SLICES, f"full {_STOPS}", NOBODY, "market", "requested", None),
+    "book": Event(SLICES, f"full {_STOPS} host", BOOK, "market", _FILL, True),
     "expire": Event(SLICES, f"{_STOPS} no_book conversion conversion_limit", NOBODY, "market|asset", "requested",
                     False),
     "backstop": Event(BACKSTOP, "below_auto_close escalated mmr", ACCOUNT, "market|asset", f"{_FILLS} fund quanta",
                       True),
     "adl": Event(ADL, "backstop_exhausted fund_below full_utilization", ACCOUNT, "market|asset", f"{_FILLS} lent",
                  True),
-    "market_close": Event(LAST_BOOK, f"full {_ENDS}", BOOK, "market", _FILL, True),
+    "market_close": Event(LAST_BOOK, f"full {_ENDS} host", BOOK, "market", _FILL, True),
     "unfilled": Event(STAYS, f"no_book {_ENDS} slippage conversion conversion_limit withheld to_backstop"
                       " full_utilization no_collateral", NOBODY, "market|asset", "requested", False),
     "fund": Event(CLOSE_OUT, "bankrupt", FUND, "", "cash fund", False),
     "socialize": Event(CLOSE_OUT, "equity open_interest", ACCOUNT, "", "cash counter_cash", False),
-    "open": Event(ACTIVITY, "request", NOBODY, "", "", False),
-    "transfer": Event(ACTIVITY, "request", ACCOUNT, "asset", "quanta", False),
-    "deposit": Event(ACTIVITY, "request", BOOK, "asset", "quanta", False),
-    "withdraw": Event(ACTIVITY, "request", BOOK, "asset", "quanta", False),
-    "fill": Event(ACTIVITY, "request", BOOK, "market", "lots cost cash entry fee counter_cash fund", True),
+    "open": Event(ACTIVITY, _ASKED, NOBODY, "", "", False),
+    "transfer": Event(ACTIVITY, _ASKED, ACCOUNT, "asset", "quanta", False),
+    "deposit": Event(ACTIVITY, _ASKED, BOOK, "asset", "quanta", False),
+    "withdraw": Event(ACTIVITY, _ASKED, BOOK, "asset", "quanta", False),
+    "fill": Event(ACTIVITY, _ASKED, BOOK, "market order?", "lots cost cash entry fee counter_cash fund", True),
+    "place": Event(ACTIVITY, _ASKED, NOBODY, "market order", "requested", True),
+    "change": Event(ACTIVITY, f"{_ASKED} reduce_only", NOBODY, "market order", "requested", True),
+    "borrow": Event(ACTIVITY, _ASKED, BOOK, "asset", "quanta", False),
+    "repay": Event(ACTIVITY, _ASKED, BOOK, "asset", "quanta", False),
+    "lend": Event(ACTIVITY, _ASKED, NOBODY, "asset", "quanta lent", False),
+    "leverage": Event(ACTIVITY, _ASKED, NOBODY, "", "", None),
     "shortfall": Event(CLOSE_OUT, "bankrupt unsettled", SHORTFALL, "", "cash counter_cash unsettled", False),
 }  # fmt: skip
+ACTIVE = ("request", "host", "reduce_only")
+"""Reasons of rows of activity."""
 # rows that belong to another phase than their event: events, reason, phase
 _ELSEWHERE = (("redeem convert unsettle", "close_out", CLOSE_OUT), ("redeem convert", "settlement", SETTLEMENT),
               ("interest", "entry", SETTLEMENT), ("unfilled", "full_utilization", ADL),
@@ -96,7 +106,7 @@ WORDS = {
     "reason": tuple(dict.fromkeys(reason for event in EVENTS.values() for reason in event.reasons.split())),
 }
 
-FORMAT = 5
+FORMAT = 6
 AMOUNT = 2**62
 """Where amounts, their changes and their sums end."""
 
@@ -130,7 +140,7 @@ _TABLES = {
     "accounts": "account:id leverage_limit:limit owner:id",
     "positions": "account market lots:amount cost:amount entry:amount",
     "balances": "account asset quanta:amount lent:size unsettled:amount",
-    "orders": "account market side:side price:level lots:size reduce_only:flag",
+    "orders": "account market side:side price:level lots:size reduce_only:flag id:text",
     "ticks": "tick time:natural market mark:number index:number given_mark:number given_index:number"
     " last_price:number given_low:number given_high:number open_interest:number funding_rate:number",
     "assets": "tick asset price:number given_price:number",
@@ -145,6 +155,8 @@ _STATE = {
     "positions": _TABLES["positions"],
     "balances": _TABLES["balances"],
     "orders": "order " + _TABLES["orders"],
+    "limits": "account leverage_limit:limit",
+    "proposals": "account market lots:amount price:natural fee_num:natural fee_den event:word",
     "ledger": "ledger:text item value",
     "markets": "market premium_sum:number premium_count mark:number mark_time index:number index_time basis:number"
     " basis_time sample_mark sample_premium open_interest:number open_lots funding_scheduled:flag delisted:flag",
@@ -159,12 +171,17 @@ _OPTIONAL = {
     "books": ("liquidation_interval refill_half_life", "market side price lots consumed_lots decay_time"),
 }  # fmt: skip
 _START = ("accounts", "positions", "balances", "orders")
-_PARTS = ("ticks", "assets", "books", "opened", "funding", "venue_changes", "journal")
+_PARTS = ("ticks", "assets", "books", "opened", "orders", "funding", "venue_changes", "journal")
 
 
 def is_event(journal: Columns, events: str) -> Array:
     """Rows of these events."""
     return np.isin(journal["event"], [WORDS["event"].index(name) for name in events.split()])
+
+
+def is_activity(journal: Columns) -> Array:
+    """Rows of what was asked for between two ticks, and of what followed from it."""
+    return np.isin(journal["reason"], [WORDS["reason"].index(reason) for reason in ACTIVE])
 
 
 @dataclass(frozen=True)
@@ -181,6 +198,7 @@ class Run:
     ids: Array
     numbers: list[int]  # of the accounts in the folder, in the order of opening; rows here ascend by id
     start: dict[str, Columns]
+    orders: Columns  # those of the start, and then those that were placed, by number
     order_position: Array  # position row of every order
     position_balance: Array  # balance row of the settle asset of every position's market
     journal: Columns
@@ -196,15 +214,16 @@ class Run:
         guards = is_event(j, "guard")
         fine = np.where(guards, j["account"] == -1, (j["account"] >= 0) & (j["account"] < accounts))
         fine &= (j["counterparty"] >= POOL) & (j["counterparty"] < accounts)
-        fine &= j["order"] < len(self.order_position)
+        known = (j["order"] >= 0) & (j["order"] < len(self.order_position))
+        fine &= (j["order"] < 0) | (np.append(self.order_position, -1)[np.where(known, j["order"], -1)] >= 0)
         paying = PAYING[j["event"]]
         fine &= ~paying | (j["money"] >= 0)
         fine &= ~paying | (j["counterparty"] < 0) | (j["counter_money"] >= 0)
         for events, name in (
-            ("funding realize book market_close fill delist", "position"),
-            ("interest redeem convert transfer deposit withdraw", "balance"),
+            ("funding realize book market_close fill delist place change propose", "position"),
+            ("interest redeem convert transfer deposit withdraw borrow repay lend", "balance"),
             ("transfer", "counter_balance"),
-            ("cancel", "order"),
+            ("cancel place change", "order"),
         ):
             fine &= ~is_event(j, events) | (j[name] >= 0)
         handed, lots, quanta = is_event(j, "backstop adl"), j["market"] >= 0, j["asset"] >= 0
@@ -226,6 +245,7 @@ class Run:
         phase[is_event(self.journal, "unfilled") & (self.journal["market"] >= 0)] = LAST_BOOK
         for events, reason, other in _ELSEWHERE:
             phase[is_event(self.journal, events) & (self.journal["reason"] == WORDS["reason"].index(reason))] = other
+        phase[is_activity(self.journal)] = ACTIVITY
         return phase
 
     @cached_property
@@ -291,24 +311,30 @@ def read_run(path: Path, out: Findings) -> Run:
     order_position = _row_of(positions, "market", orders["account"], orders["market"])
     if (order_position < 0).any() or not orders["side"].all():
         raise RunError(f"{path}/start/orders.parquet: an order needs a position row, and side 1 or -1")
+    placed = _read_joined(path, manifest, "orders")
+    if not placed["side"].all():
+        raise RunError(f"{path}/orders: an order needs side 1 or -1")
+    every_order = {name: np.concatenate([column, placed[name]]) for name, column in orders.items()}
     if np.bincount(order_position, orders["lots"]).max(initial=0) > AMOUNT:
         raise RunError(f"{path}/start/orders.parquet: the orders of an account must be at most 2**62 lots")
     journal = _read_joined(path, manifest, "journal")
     last = path / f"state/{manifest['parts'] - 1:05d}"
     tables = _STATE | {name: columns for name, (figures, columns) in _OPTIONAL.items() if venue.has_any(figures)}
     state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
-    numbers, active, opens = np.arange(known), is_event(journal, _ACTIVITY), is_event(journal, "open")
+    numbers, active, opens = np.arange(known), is_activity(journal), is_event(journal, "open")
     _read_opened(path, manifest, start["accounts"])
     opened = len(start["accounts"]["account"]) - known
     out.equal("rows", "rows of activity and activity of run.json", int(active.sum()), manifest["activity"])
     out.equal("rows", "rows open and accounts that were opened", int(opens.sum()), opened)
+    places = int(is_event(journal, "place").sum())
+    out.equal("rows", "rows place and orders that were placed", places, len(placed["lots"]))
     if opened or active.any():
-        numbers = _extend(known, start, journal, state, settles, venue.settle, len(venue.assets))
-        ids, (positions, balances, orders) = start["accounts"]["account"], (start[name] for name in _START[1:])
+        numbers = _extend(known, start, every_order, journal, state, settles, venue.settle, len(venue.assets))
+        ids, (positions, balances) = start["accounts"]["account"], (start[name] for name in _START[1:3])
         manifest["providers"] = np.argsort(numbers)[manifest["providers"]].tolist()
         venue = read_venue(raw, ids, manifest["providers"])
         position_balance = _money_row(venue, balances, positions["account"], settles[positions["market"]])
-        order_position = _row_of(positions, "market", orders["account"], orders["market"])
+        order_position = _row_of(positions, "market", every_order["account"], every_order["market"])
     journal["position"] = _row_of(positions, "market", journal["account"], journal["market"])
     journal["counter_position"] = _row_of(positions, "market", journal["counterparty"], journal["market"])
     journal["balance"] = _row_of(balances, "asset", journal["account"], journal["asset"])
@@ -317,13 +343,12 @@ def read_run(path: Path, out: Findings) -> Run:
         journal[name] = _money_row(venue, balances, journal[owner], journal["settle"])
     funding, changes = (_read_joined(path, manifest, name) for name in ("funding", "venue_changes"))
     return Run(
-        path, manifest, venue, ids, numbers.tolist(), start, order_position, position_balance, journal, state, raw,
-        funding, changes,
+        path, manifest, venue, ids, numbers.tolist(), start, every_order, order_position, position_balance, journal,
+        state, raw, funding, changes,
     )  # fmt: skip
 
 
-_MOVES = "transfer deposit withdraw"
-_ACTIVITY = " ".join(name for name, event in EVENTS.items() if event.phase == ACTIVITY)
+_MOVES = "transfer deposit withdraw borrow"
 
 
 def _read_opened(path: Path, manifest: dict[str, Any], accounts: Columns) -> None:
@@ -353,7 +378,7 @@ def _read_opened(path: Path, manifest: dict[str, Any], accounts: Columns) -> Non
 
 
 def _extend(
-    first: int, start: dict[str, Columns], journal: Columns, state: dict[str, Columns],
+    first: int, start: dict[str, Columns], orders: Columns, journal: Columns, state: dict[str, Columns],
     settles: Array, settle: int, assets: int,
 ) -> Array:  # fmt: skip
     """Add rows of nothing that activity named, and number accounts, of which the start had the `first`, by their ids.
@@ -365,7 +390,7 @@ def _extend(
     count, numbers = len(ids), np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
     row = np.argsort(numbers)
     start["accounts"] = {name: values[numbers] for name, values in accounts.items()}
-    tables = [start[name] for name in _START[1:]] + [
+    tables = [orders, *(start[name] for name in _START[1:])] + [
         columns for name, columns in state.items() if "account" in columns and name != "accounts"
     ]
     for columns, name in [(one, "account") for one in (*tables, journal)] + [(journal, "counterparty")]:
@@ -374,7 +399,7 @@ def _extend(
     of_provider = np.array([name.startswith("provider") for name in state["ledger"]["ledger"].tolist()], bool)
     items = state["ledger"]["item"]
     state["ledger"]["item"] = np.where(of_provider, row[np.where(of_provider, items, 0) % count], items)
-    fills, moves = is_event(journal, "fill") & (journal["market"] < len(settles)), is_event(journal, _MOVES)
+    fills, moves = is_event(journal, "fill place") & (journal["market"] < len(settles)), is_event(journal, _MOVES)
     fills &= journal["market"] >= 0
     asked = [
         (journal["account"][fills], journal["market"][fills]),
@@ -429,7 +454,7 @@ def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
     for name, kind, words in (
         ("parts", int, "a whole number"), ("ticks", int, "a whole number"), ("events", int, "a whole number"),
         ("activity", int, "a whole number"), ("seed", int, "a whole number"),
-        ("complete", bool, "true or false"), ("providers", list, "a list"),
+        ("complete", bool, "true or false"), ("book", str, "text"), ("providers", list, "a list"),
         ("files", dict, "an object"), ("inputs", dict, "an object"), ("versions", dict, "an object"),
         ("digest", str, "text"),
     ):  # fmt: skip
@@ -438,6 +463,8 @@ def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
     for name, least in (("parts", 1), ("ticks", 0), ("events", 0), ("activity", 0)):
         if not least <= found[name] < AMOUNT:
             raise wrong(f"{name} must be at least {least}, and less than 2**62")
+    if found["book"] not in ("engine", "host"):
+        raise wrong("book must be engine or host")
     if not all(type(row) is int for row in found["providers"]):
         raise wrong("providers must be rows of accounts")
     if not all(isinstance(digest, str) for digest in found["files"].values()):

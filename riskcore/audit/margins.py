@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .folder import CHANGES, Array, Columns, Part, Run, is_event
-from .venue import MarginFunction, Venue, exact
+from .folder import CHANGES, WORDS, Array, Columns, Part, Run, is_event
+from .venue import MarginFunction, Venue, exact, in_ticks
 
 TOLERANCE = 1e-9
 """Relative: how far two float64 ratios of the same figures may be apart, and where float64 leaves a test in doubt."""
+_ORDERING = "place change cancel fill"
+"""Events that change the order that a row names."""
 _MOST = 2**62
 """Where amounts end, so that no altered figure can wrap: far beyond those of a run."""
 
@@ -163,7 +165,7 @@ class State:
     """
 
     def __init__(self, run: Run) -> None:
-        positions, balances, orders = (run.start[table] for table in ("positions", "balances", "orders"))
+        positions, balances, orders = run.start["positions"], run.start["balances"], run.orders
         accounts = np.arange(len(run.ids) + 1)
         self.position_edges = np.searchsorted(positions["account"], accounts)
         self.balance_edges = np.searchsorted(balances["account"], accounts)
@@ -176,9 +178,14 @@ class State:
         self._market, self._asset, self._position_balance = (
             rows.tolist() for rows in (self.market, self.asset, run.position_balance)
         )
+        self.orders, self.order_position = orders, run.order_position.tolist()
+        first = len(run.start["orders"]["lots"])
+        self.order_lots = orders["lots"][:first].tolist() + [0] * (len(orders["lots"]) - first)
+        self.order_price = orders["price"].tolist()
         order_lots = np.zeros((2, len(self.owner)), np.int64)
-        counted = ~orders["reduce_only"]
-        np.add.at(order_lots, ((orders["side"] < 0)[counted] * 1, run.order_position[counted]), orders["lots"][counted])
+        counted = np.flatnonzero(~orders["reduce_only"][:first])
+        sides = (orders["side"] < 0)[counted] * 1
+        np.add.at(order_lots, (sides, run.order_position[counted]), orders["lots"][counted])
         self.columns = {
             "lots": positions["lots"].copy(), "cost": positions["cost"].copy(), "entry": positions["entry"].copy(),
             "free": balances["quanta"].copy(), "lent": balances["lent"].copy(),
@@ -187,16 +194,10 @@ class State:
         views = [memoryview(column) for column in self.columns.values()]
         self.lots, self.cost, self.entry, self.free, self.lent, self.unsettled, self.bid, self.ask = views
         self.open: list[set[int]] = [set() for _ in run.ids]
-        for order in np.flatnonzero(orders["lots"] > 0).tolist():
+        for order in np.flatnonzero(self.order_lots).tolist():
             self.open[int(orders["account"][order])].add(order)
-        self.orders, self.order_position = orders, run.order_position.tolist()
         limits = run.start["accounts"]["leverage_limit"].tolist()
         self.leverage = [exact(limit) if math.isfinite(limit) else None for limit in limits]
-        self.take(run.venue)
-        self.pool_rows = {asset: np.flatnonzero(self.asset == asset) for asset in run.venue.pools}
-        self.exposed = np.zeros(len(self.open), bool)
-        self.changed()
-
         self.take(run.venue)
         self.pool_rows = {asset: np.flatnonzero(self.asset == asset) for asset in run.venue.pools}
         self.exposed = np.zeros(len(self.open), bool)
@@ -297,7 +298,7 @@ class State:
         return equity, maintenance, exposure, gross
 
     def apply(self, numbers: Array, journal: Columns) -> None:
-        """Add the changes of rows, those of the counterparties too, and take the orders away that they cancel."""
+        """Add the changes of rows, those of the counterparties too, to accounts, orders and limits of leverage."""
         self.add(numbers, journal)
         position, counter = journal["position"][numbers], journal["counter_position"][numbers]
         quanta = journal["quanta"][numbers] + journal["lent"][numbers]
@@ -312,15 +313,31 @@ class State:
             ("free", np.where(with_account, journal["counter_balance"][numbers], -1), -quanta),
         ):
             _add(self.columns[column], to, change)
-        for account, order in zip(
-            *(journal[name][numbers][is_event(journal, "cancel")[numbers]].tolist() for name in ("account", "order")),
-            strict=True,
-        ):
-            if order in self.open[account]:
-                self.open[account].remove(order)
-                if not self.orders["reduce_only"][order]:
-                    p, lots = self.order_position[order], int(self.orders["lots"][order])
-                    (self.bid if self.orders["side"][order] > 0 else self.ask)[p] -= lots
+        ordered = (journal["order"][numbers] >= 0) & is_event(journal, _ORDERING)[numbers]
+        for number in numbers[ordered].tolist():
+            self._change_order(number, journal)
+        for number in numbers[is_event(journal, "leverage")[numbers]].tolist():
+            limit = float(journal["price"][number])
+            self.leverage[int(journal["account"][number])] = exact(limit) if math.isfinite(limit) else None
+
+    def _change_order(self, number: int, journal: Columns) -> None:
+        """Change an order by a row that names it."""
+        event, order = WORDS["event"][journal["event"][number]], int(journal["order"][number])
+        before, lots = self.order_lots[order], 0
+        if event in ("place", "change"):
+            lots = int(journal["requested"][number])
+        elif event == "fill":
+            lots = max(before - abs(int(journal["lots"][number])), 0)
+        if event == "change":
+            self.order_price[order] = in_ticks(
+                self.venue, int(self.orders["market"][order]), float(journal["price"][number])
+            )
+        self.order_lots[order] = lots
+        is_open = self.open[int(self.orders["account"][order])]
+        (is_open.add if lots else is_open.discard)(order)
+        if not self.orders["reduce_only"][order]:
+            side, p = self.bid if self.orders["side"][order] > 0 else self.ask, self.order_position[order]
+            side[p] = min(max(side[p] + lots - before, 0), _MOST)
 
     def add(self, numbers: Array, journal: Columns) -> None:
         """Add the changes that rows make to their accounts, lots and entries apart."""

@@ -14,7 +14,7 @@ from .activity import Activity
 from .books import Books
 from .decisions import Decisions, Policy
 from .findings import Findings
-from .folder import ACTIVITY, DELISTING, GUARD, Array, Part, Run, is_event
+from .folder import ACTIVITY, DELISTING, GUARD, Array, Part, Run
 from .guards import Guards
 from .instants import Before, Instants
 from .margins import Quotes, State, Sweep, Tick
@@ -66,12 +66,8 @@ class Replay:
         gap = run.venue.policy.get("largest_gap")
         self.longest = math.inf if gap is None else math.floor(gap * 10**9)
         self.edges = np.searchsorted(run.journal["tick"], np.arange(run.manifest["ticks"] + 1)).tolist()
-        of_start = len(run.ids) - int(is_event(run.journal, "open").sum())
-        there = [number < of_start for number in run.numbers]
-        self.activity = Activity(run, out, self.decisions, there)
-        before = np.arange(self.edges[0])[run.usable[: self.edges[0]]]
-        if len(before):
-            self.activity.follow(before[run.phase[before] == ACTIVITY], None)
+        self.activity = Activity(run, out, self.decisions)
+        self._act(0, self.edges[0], None)
 
     # -- prices
 
@@ -120,7 +116,9 @@ class Replay:
     def follow(self, row: int, sample: float | None) -> None:
         """Check one tick of the part, a row of it, and its instants, and apply their rows."""
         number, since = self.part.first + row, self.time
-        a, b = self.edges[number : number + 2]
+        a, end_of_rows = self.edges[number : number + 2]
+        active = self.run.phase[a:end_of_rows] == ACTIVITY
+        b = a + int(np.argmax(active)) if active.any() else end_of_rows
         times, pieces = self._planned() if self.steps else self._expanded(row)
         spans = self._spans(number, a, b, times)
         # a multiplicative hash spreads the sampled ticks evenly, and the same ones every time
@@ -138,9 +136,19 @@ class Replay:
         self.time, self.last = time, (self.chunk, end - 1)
         if not is_looked_at:
             self._begin(end - 1)
-        after = self._rows(a, b, active=True)
-        if len(after):
-            self.activity.follow(after, self.tick)
+        if time < self.activity.time:
+            self.out.breach("rows", f"time {time} is before the last action, {self.activity.time}", number)
+        self._act(b, end_of_rows, self.tick)
+
+    def _act(self, first: int, end: int, tick: Tick | None) -> None:
+        """Follow the rows of activity after a tick, or before the first."""
+        is_active = self.run.phase[first:end] == ACTIVITY
+        for row in (first + np.flatnonzero(~is_active)).tolist():
+            self.out.breach("rows", "comes after activity", int(self.run.journal["tick"][row]), row)
+        rows = first + np.flatnonzero(is_active & self.run.usable[first:end])
+        if len(rows):
+            self.activity.follow(rows, tick)
+            self._pay_fund(rows)
             self.near.forget()
 
     def _expanded(self, row: int) -> tuple[Array, Iterable[_Piece]]:
@@ -220,13 +228,11 @@ class Replay:
         spans: list[int] = (a + np.searchsorted(place, np.arange(len(times) + 1))).tolist()
         return spans
 
-    def _rows(self, a: int, b: int, *, active: bool = False) -> Array:
-        """Rows of the phases, or those of activity."""
+    def _rows(self, a: int, b: int) -> Array:
+        """Rows of the phases."""
         if a == b:
             return _NO_ROWS
-        phase = self.run.phase[a:b]
-        asked = phase == ACTIVITY if active else (phase >= 0) & (phase != ACTIVITY)
-        return np.asarray(a + np.flatnonzero(self.run.usable[a:b] & asked))
+        return np.asarray(a + np.flatnonzero(self.run.usable[a:b] & (self.run.phase[a:b] >= 0)))
 
     def _begin(self, row: int) -> Tick:
         """Turn to a tick, a row of the chunk."""
@@ -288,10 +294,15 @@ class Replay:
         named = named[named >= 0]
         self.state.changed(named)
         self.near.touch(named)
+        self._pay_fund(rows)
+        return named
+
+    def _pay_fund(self, rows: Array) -> None:
+        """Add what rows bring the fund."""
+        journal = self.run.journal
         asset, gained = journal["settle"][rows], journal["fund"][rows] + journal["fee"][rows]
         for k in np.unique(asset[asset >= 0]).tolist():
             self.fund[k] += sum(gained[asset == k].tolist())
-        return named
 
     def finish(self) -> None:
         """Compare the state of the replay's parts with the last state."""

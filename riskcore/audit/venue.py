@@ -560,6 +560,11 @@ def _read_settle(row: _Object, symbols: list[str], venue_settle: int) -> tuple[i
     return symbols.index(name), inverse
 
 
+def in_ticks(venue: Venue, market: int, price: float) -> int:
+    """Whole ticks that are nearest to a price of a market."""
+    return round(exact(price) / venue.markets[market].prices.tick) if math.isfinite(price) else 0
+
+
 def _takes_orders(row: _Object) -> bool:
     """Return whether a market's book is open to orders that take from it."""
     taking, not_taking = ("Open", "LimitOnly", None), ("PostOnly", "CancelOnly", "Closed")

@@ -219,12 +219,12 @@ class Delistings:
             self.state.changed()
 
     def _cancels(self, market: int) -> Iterator[_Row]:
-        """The rows of the orders of a market, by account, then order."""
-        orders = self.state.orders
+        """The rows of the orders of a market, by account, bids first, then by price and number."""
+        orders, prices = self.state.orders, self.state.order_price
         for account, open_orders in enumerate(self.state.open):
-            for order in sorted(open_orders):
+            for order in sorted(open_orders, key=lambda one: (-orders["side"][one], prices[one], one)):
                 if orders["market"][order] == market:
-                    yield _row("cancel", "delisted", account, market, order, requested=int(orders["lots"][order]))
+                    yield _row("cancel", "delisted", account, market, order, requested=self.state.order_lots[order])
 
     def _settled(self, market: int, price: Fraction) -> Iterator[_Row]:
         """The rows of the positions of a market, by account."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
@@ -33,7 +33,18 @@ class _Rule:
 @dataclass(frozen=True)
 class _Column:
     type: Literal[
-        "number", "text", "text or none", "flag", "id", "id if given", "id or none", "json", "time", "time if given"
+        "number",
+        "text",
+        "text or none",
+        "flag",
+        "flag or none",
+        "id",
+        "id if given",
+        "id or none",
+        "order id or none",
+        "json",
+        "time",
+        "time if given",
     ]
     rules: tuple[_Rule, ...] = ()
     required: bool = True
@@ -82,6 +93,12 @@ _SIDE = _Column("text", (_Rule("must be 'bid' or 'ask'", lambda x: x.isin(["bid"
 _DIRECTION = _Column("text", (_Rule("must be 'long' or 'short'", lambda x: x.isin(["long", "short"])),))
 
 
+ACTIONS = (
+    "open", "fill", "place", "change", "cancel", "deposit", "withdraw", "transfer", "borrow", "repay", "lend", "redeem",
+    "leverage", "confirm",
+)  # fmt: skip
+"""Actions of the table `activity`."""
+
 _LEVERAGE_LIMIT = _number(
     _Rule("must be from 0.001 to 10**9", lambda x: (x >= 0.001) & (x <= 1e9)), required=False, nullable=True
 )
@@ -110,6 +127,7 @@ _TABLES = {
             "reduce_only": _Column(
                 "flag", (_Rule("must be true or false", lambda x: x.isin([True, False])),), required=False
             ),
+            "order": _Column("order id or none", required=False),
         }
     ),
     "settings": _Table(
@@ -130,20 +148,22 @@ _TABLES = {
             "fee": _finite(required=False),
         }
     ),
-    "accounts": _Table(
+    "activity": _Table(
         {
+            "action": _Column("text", (_Rule(f"must be one of {', '.join(ACTIONS)}", lambda x: x.isin(ACTIONS)),)),
+            "time": _Column("time if given", required=False),
             "account": _ACCOUNT,
-            "owner": _Column("id if given", required=False),
+            "market": _Column("text or none", required=False),
+            "asset": _Column("text or none", required=False),
+            "quantity": _number(_IS_FINITE, required=False, nullable=True),
+            "price": _positive(required=False, nullable=True),
+            "side": _Column("text or none", required=False),
+            "order": _Column("order id or none", required=False),
+            "reduce_only": _Column("flag or none", required=False),
+            "fee": _number(_IS_FINITE, required=False, nullable=True),
+            "to_account": _Column("id or none", required=False),
+            "owner": _Column("id or none", required=False),
             "leverage_limit": _LEVERAGE_LIMIT,
-        },
-        unique=("account",),
-    ),
-    "account_transfers": _Table(
-        {
-            "from_account": _Column("id or none"),
-            "to_account": _Column("id or none"),
-            "asset": _NAME,
-            "quantity": _positive(),
         }
     ),
     "transfers": _Table({"account": _ACCOUNT, "asset": _NAME, "quantity": _finite()}),
@@ -336,6 +356,8 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
             ids = _ids(table, name, _whole(frame[name][given]))
             frame[name] = pd.Series(None, frame.index, object)
             frame.loc[given, name] = ids.astype(object)
+        elif kind == "order id or none":
+            frame[name] = _order_ids(table, name, frame[name])
         elif kind == "text":
             _must_be_text(table, name, frame[name])
         elif kind == "text or none":
@@ -344,6 +366,8 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
             frame[name] = texts.where(named, None)
         elif kind == "json":
             _must_be_there(table, name, frame[name])
+        elif kind == "flag or none":
+            frame[name] = pd.Series(_flags(table, name, frame[name]), frame.index, object)
         elif kind == "flag":
             if not pd.api.types.is_bool_dtype(frame[name].dtype):
                 frame[name] = frame[name].map(_flag).astype(object)
@@ -364,6 +388,16 @@ def _numbers(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any] 
         except ValueError:
             raise RiskDataError(table, column, "must be a number", row=row, value=value) from None
     return pd.Series(numbers, values.index)
+
+
+def _flags(table: str, column: str, values: pd.Series[Any]) -> list[bool | None]:
+    """Flags, None where there is none."""
+    flags: list[bool | None] = []
+    for row, (value, none) in enumerate(zip(values.map(_flag).tolist(), missing(values).tolist(), strict=True)):
+        if not none and value not in (True, False):
+            raise RiskDataError(table, column, "must be true or false", row=row, value=as_text(values.iloc[row]))
+        flags.append(None if none else bool(value))
+    return flags
 
 
 def _flag(value: object) -> object:
@@ -405,6 +439,18 @@ def _ids(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
     raise RiskDataError(table, column, rule, row=row, value=values.iloc[row])
 
 
+def _order_ids(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
+    """Ids of orders as text, None where one is missing; whole numbers may have come as floats for the sake of those."""
+    ids: list[str | None] = []
+    for row, (value, none) in enumerate(zip(values.tolist(), missing(values), strict=True)):
+        is_whole = isinstance(value, int | float | np.integer) and not isinstance(value, bool) and value % 1 == 0
+        if not (none or is_whole or isinstance(value, str)):
+            raise RiskDataError(table, column, "must be text or a whole number", row=row, value=value)
+        ids.append(None if none else value if isinstance(value, str) else str(int(value)))
+    must_be_unicode(table, column, [id_ or "" for id_ in ids])
+    return pd.Series(ids, values.index, object)
+
+
 def _must_be_text(table: str, column: str, values: pd.Series[Any]) -> None:
     _must_be_there(table, column, values)
     distinct = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
@@ -414,7 +460,7 @@ def _must_be_text(table: str, column: str, values: pd.Series[Any]) -> None:
             raise RiskDataError(table, column, "must be text", row=int(bad[0]), value=values.iloc[bad[0]])
 
 
-def must_be_unicode(table: str, column: str, values: pd.Series[Any]) -> None:
+def must_be_unicode(table: str, column: str, values: Iterable[Any]) -> None:
     """Refuse text that no file can hold: with half of a surrogate pair.
 
     Raises

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
 from math import ceil, floor
 from typing import Any
 
@@ -24,7 +26,20 @@ from ..venue import Policy, Venue
 from .tick_state import TickState
 
 _UNLIMITED = AMOUNT_LIMIT
-_WHOLE = ("account", "market", "event", "reason", "requested", "lots", "flow", "cost", "entry", "fee")
+_WHOLE = (
+    "account",
+    "market",
+    "event",
+    "reason",
+    "requested",
+    "lots",
+    "flow",
+    "cost",
+    "entry",
+    "fee",
+    "fee_num",
+    "fee_den",
+)
 _EVENT = np.array([EVENT[name] for name in slice_rounds.EVENTS])
 _REASON = np.array([REASON[name] for name in slice_rounds.ROW_REASONS])
 _POSITION_ORDER = {"relief": slice_size.RELIEF, "largest": slice_size.LARGEST, "pro_rata": slice_size.PRO_RATA}
@@ -98,13 +113,11 @@ def slice_rules(venue: Venue, prices: Prices, used: Bool) -> SliceRules:
     """Rules of the slices at a tick's prices, in whole numbers; of the markets whose books are used."""
     policy, markets, quantum = venue.policy, venue.markets, venue.settle_quantum
     lot_value = [
-        None
-        if np.isnan(mark + prices.asset[settle]) or not used[m]
-        else abs(markets.lot_value(m, exact(mark))) * exact(prices.asset[settle])
+        None if np.isnan(mark + prices.asset[settle]) or not used[m] else _lot_value(venue, prices, m)
         for m, (mark, settle) in enumerate(zip(prices.mark, markets.settle, strict=True))
     ]
     floor_lots = [1 if w is None else min(ceil(policy.min_slice_notional / w), _UNLIMITED) for w in lot_value]
-    lot_quanta = np.array([1 if w is None else min(ceil(w / quantum), _UNLIMITED) for w in lot_value], np.int64)
+    lot_quanta = np.array([1 if w is None else _lot_quanta(venue, w) for w in lot_value], np.int64)
     cap = _UNLIMITED if policy.market_cap is None else min(floor(policy.market_cap / quantum), _UNLIMITED)
     return SliceRules(
         fraction_num=policy.slice_fraction.numerator,
@@ -205,15 +218,54 @@ def _record(state: TickState, done: SliceRows) -> None:
     np.subtract.at(ledger.book_lots, done.market, done.lots)
     np.subtract.at(ledger.book_quanta, settle, flow)
     np.add.at(ledger.fund, settle, done.fee)
-    _remember(state, done.account[filled], done.market[filled], np.abs(done.lots[filled]))
+    account, market, lots = (column[filled] for column in (done.account, done.market, np.abs(done.lots)))
+    legs = list(zip(account.tolist(), market.tolist(), strict=True))
+    _remember(state.venue.policy, ledger, state.journal.time, legs, (lots * state.rules.lot_quanta[market]).tolist())
+    if state.fee_rates is not None:
+        rates = zip(done.fee_num[filled].tolist(), done.fee_den[filled].tolist(), strict=True)
+        state.fee_rates.update(zip(legs, rates, strict=True))
 
 
-def _remember(state: TickState, account: Int, market: Int, lots: Int) -> None:
-    """Keep the times and amounts that the cooldown and the caps of accounts need later."""
-    policy, ledger = state.venue.policy, state.ledger
-    legs = zip(account.tolist(), market.tolist(), strict=True)
+def remember_fill(
+    ledger: Ledger, venue: Venue, prices: Prices, account: int, market: int, lots: int, time: int
+) -> None:
+    """Keep of a slice that the host has filled what the cooldown and the caps of accounts need later.
+
+    Parameters
+    ----------
+    ledger
+        The ledger, which changes.
+    venue, prices
+        The venue, and the prices of the last tick.
+    account, market
+        Rows.
+    lots
+        Lots filled, above 0.
+    time
+        Of the fill, nanoseconds.
+    """
+    _remember(
+        venue.policy, ledger, time, [(account, market)], [lots * _lot_quanta(venue, _lot_value(venue, prices, market))]
+    )
+
+
+def _remember(
+    policy: Policy, ledger: Ledger, time: int, legs: Sequence[tuple[int, int]], quanta: Sequence[int]
+) -> None:
+    """Keep the times and amounts of fills that the cooldown and the caps of accounts need later."""
     if policy.slice_cooldown is not None:
-        ledger.last_slice.update(dict.fromkeys(legs, state.journal.time))
+        ledger.last_slice.update(dict.fromkeys(legs, time))
     if policy.account_cap is not None:
-        for a, quanta in zip(account.tolist(), (lots * state.rules.lot_quanta[market]).tolist(), strict=True):
-            ledger.sold[a] = ledger.sold.get(a, 0) + quanta
+        for (account, _), sold in zip(legs, quanta, strict=True):
+            ledger.sold[account] = ledger.sold.get(account, 0) + sold
+
+
+def _lot_value(venue: Venue, prices: Prices, market: int) -> Fraction:
+    """Value of a lot at the mark, units of the venue's settle asset."""
+    settle, mark = int(venue.markets.settle[market]), exact(prices.mark[market])
+    return abs(venue.markets.lot_value(market, mark)) * exact(prices.asset[settle])
+
+
+def _lot_quanta(venue: Venue, value: Fraction) -> int:
+    """Quanta of the venue's settle asset of a lot's value, rounded up."""
+    return min(ceil(value / venue.settle_quantum), _UNLIMITED)

@@ -16,7 +16,7 @@ from .book import last_prices
 from .tick_state import TickState
 
 _ACTS = [EVENT[name] for name in EVENTS if name not in CHANGES_NOTHING]
-_WAITS = [EVENT[name] for name in ("skip", "expire", "harm", "unfilled")]
+_WAITS = [EVENT[name] for name in ("skip", "expire", "harm", "propose", "unfilled")]
 
 
 def close_at_market(state: TickState, *, past_the_book: bool) -> None:
@@ -61,6 +61,9 @@ def _fill(
     if fee:
         columns.free[columns.position_balance[row]] -= fee
         margin = state.margin(account)
+    if state.fee_rates is not None:
+        rate = venue.policy.liquidation_fee if before.equity > 0 else Fraction(0)
+        state.fee_rates[account, market] = rate.numerator, rate.denominator
     ledger.book_lots[market] -= change
     ledger.book_quanta[settle] -= flow
     ledger.fund[settle] += fee

@@ -98,7 +98,7 @@ class TickState(TickContext):
     ``selected`` holds the liquidating accounts in the order of treatment, ``keys`` their seeded keys. ``book`` and
     ``rules`` are shared by all slices, which use up the depth; ``escalated`` has the accounts that go on to the
     backstop because a slice would harm them, ``converted`` the settle quanta that were converted at the index, by
-    asset.
+    asset; ``fee_rates`` the rate of the fee, numerator and denominator, of each fill in a book, in a dry run alone.
     """
 
     before: Before
@@ -108,6 +108,7 @@ class TickState(TickContext):
     rules: SliceRules
     converted: dict[int, int] = field(default_factory=dict)
     escalated: set[int] = field(default_factory=set)
+    fee_rates: dict[tuple[int, int], tuple[int, int]] | None = None
     _last_mmr: dict[tuple[int, int], float] = field(default_factory=dict)  # one, by account and number of rows
     _decided: list[tuple[int, npt.NDArray[np.uint8]]] = field(default_factory=list)  # number of rows, statuses then
 

@@ -16,7 +16,7 @@ from ..market.guards import Guarded
 from ..record import EVENT, REASON, Journal
 from ..state import Accounts, Ledger
 from ..venue import Policy
-from . import adl, backstop, book, cancel, close_out, last_book, lends, repay
+from . import adl, backstop, book, cancel, close_out, last_book, lends, propose, repay
 from .throttle import keys, mix
 from .tick_state import Before, TickState
 
@@ -36,8 +36,9 @@ def start_tick(ledger: Ledger, policy: Policy, before: int, now: int) -> None:
 
 
 def liquidate(
-    context: TickContext, view: Accounts, selected: Int, margins: MarginTable, guarded: Guarded, seed: int
-) -> tuple[Int, MarginTable]:
+    context: TickContext, view: Accounts, selected: Int, margins: MarginTable, guarded: Guarded, seed: int,
+    *, of_host: bool = False,
+) -> tuple[Int, MarginTable]:  # fmt: skip
     """Put the selected accounts in order and through the phases.
 
     Parameters
@@ -52,6 +53,8 @@ def liquidate(
         The tick's accepted books and the state of the guards, which records the fills.
     seed
         Of the throttle's draws and of a random order of accounts.
+    of_host
+        Whether the books of the markets belong to the host: slices are proposed to it, not filled.
 
     Returns
     -------
@@ -76,14 +79,14 @@ def liquidate(
         book=book.book_columns(venue, guarded.guard_state, prices, guarded.books, used),
         rules=book.slice_rules(venue, prices, used),
     )
-    for phase in phases(venue.policy):
+    for phase in phases(venue.policy, of_host=of_host):
         phase(state)
     guarded.guard_state.book_memory.record(book.lots_left(state.book))
     return selected, margins
 
 
-def phases(policy: Policy) -> Iterator[Phase]:
-    """Yield the phases of an instant in their order, by the stages of the policy.
+def phases(policy: Policy, *, of_host: bool = False) -> Iterator[Phase]:
+    """Yield the phases of an instant in their order, by the stages of the policy; in host mode slices are proposed.
 
     Examples
     --------
@@ -93,7 +96,7 @@ def phases(policy: Policy) -> Iterator[Phase]:
     8
     """
     yield cancel.cancel_orders
-    slices = [repay.repay_borrows, book.sell_slices]
+    slices = [repay.repay_borrows, propose.propose_slices if of_host else book.sell_slices]
     if policy.stages[0] != "book":
         yield partial(_rounds, [slices.pop(0)])
     past_the_book = False
@@ -109,7 +112,8 @@ def phases(policy: Policy) -> Iterator[Phase]:
                 yield partial(adl.deleverage, past_the_book=past_the_book)
     if "adl" not in policy.stages:
         yield lends.settle_lends
-    yield partial(last_book.close_at_market, past_the_book=past_the_book)
+    last = propose.propose_rest if of_host else last_book.close_at_market
+    yield partial(last, past_the_book=past_the_book)
     yield close_out.close_out
     yield partial(last_book.name_what_stays, past_the_book=past_the_book)
 

@@ -2,6 +2,7 @@
 
 from . import reader, run_folder
 from .events import (
+    ACCOUNT,
     ACTIVITY,
     BOOK,
     CHANGES_NOTHING,
@@ -20,15 +21,28 @@ from .events import (
     STAGES,
     Rows,
     closes_positions,
+    is_activity,
     journal_page,
 )
 from .invariants import InvariantError, Invariants
-from .journal import EVENT_COLUMNS, Journal, fills, has_acted, natural_frame, settle_amounts, to_frame, touched
+from .journal import (
+    EVENT_COLUMNS,
+    Journal,
+    events_frame,
+    fills,
+    follow_orders,
+    has_acted,
+    natural_frame,
+    settle_amounts,
+    to_frame,
+    touched,
+)
 from .reader import read_journal
 from .run_folder import Recorded, RecordedActivity
 from .totals import Totals
 
 __all__ = [
+    "ACCOUNT",
     "ACTIVITY",
     "BOOK",
     "CHANGES_NOTHING",
@@ -54,8 +68,11 @@ __all__ = [
     "Rows",
     "Totals",
     "closes_positions",
+    "events_frame",
     "fills",
+    "follow_orders",
     "has_acted",
+    "is_activity",
     "journal_page",
     "natural_frame",
     "read_journal",

@@ -53,7 +53,7 @@ class Column(NamedTuple):
 
 COLUMNS = {
     "tick": Column("tick?", "", "Number of the tick, from 0; of an event between ticks that of the one before, or -1."),
-    "time": Column("whole", "ns", "Time of the tick."),
+    "time": Column("whole", "ns", "Time of the instant; of an event between ticks its own."),
     "event": Column("word", "", "An event of the table below."),
     "reason": Column("word", "", "A reason of the event."),
     "account": Column("account?", "row", "Number of the account; -1 in a `guard` row.", -1),
@@ -61,7 +61,9 @@ COLUMNS = {
     "market": Column("market?", "row", "Market; -1: none.", -1),
     "asset": Column("asset?", "row", "Asset of `quanta` and `lent`; -1: none.", -1),
     "settle": Column("asset?", "row", "Asset of the amounts in settle quanta; -1: the event has none.", -1),
-    "order": Column("order?", "row", "Row of the order in `start/orders`; -1: none.", -1),
+    "order": Column(
+        "order?", "row", "Number of the order: its row in `start/orders`, or behind them in `orders`; -1: none.", -1,
+    ),
     "requested": Column("whole", "lots", "Size that the event is about: see the events."),
     "lots": Column("whole", "lots", "Change of the account's position; the counterparty's is the opposite."),
     "cost": Column("whole", "settle quanta", "Change of the position's cost."),
@@ -131,11 +133,11 @@ class Event(NamedTuple):
     counterparties : tuple of int
         One of these; `ACCOUNT` stands for any.
     names : str
-        Row numbers that are set; of those joined by | exactly one.
+        Row numbers that are set; of those joined by | exactly one, and one with a ? may be.
     amounts : str
         Columns of `AMOUNTS` that may differ from 0.
     price : str
-        Meaning of ``price``; empty: NaN.
+        Meaning of ``price``; empty: NaN. It may be NaN where the meaning says so.
     requested : str
         Unit of ``requested``: "lots" of the market, or with an asset its "spot_lots" or "quanta".
     stage : str
@@ -153,6 +155,11 @@ class Event(NamedTuple):
     requested: str = ""
     stage: str = ""
     sentences: tuple[Sentence, ...] = ()
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether every row has a price."""
+        return bool(self.price) and "NaN" not in self.price
 
 
 _BOOK = "depth impact mean_mark mean_premium limit"
@@ -182,11 +189,12 @@ EVENT_KINDS = {
         sentences=(Sentence("liquidation begins or continues"),),
     ),
     "cancel": Event(
-        "An open order is cancelled.", "liquidation delisted", (NOBODY,), "market order", "requested", requested="lots",
+        "An open order is cancelled; `requested` are its lots.", "liquidation delisted request host reduce_only",
+        (NOBODY,), "market order", "requested", requested="lots",
         sentences=(Sentence("order of {requested:g} {market} cancelled"),),
     ),
     "redeem": Event(
-        "Lent quanta become free ones.", "debt close_out settlement", (NOBODY,), "asset", "quanta lent",
+        "Lent quanta become free ones.", "debt close_out settlement request host", (NOBODY,), "asset", "quanta lent",
         sentences=(Sentence("{amount:g} {asset} of lends redeemed"),),
     ),
     "convert": Event(
@@ -195,9 +203,17 @@ EVENT_KINDS = {
         sentences=(Sentence("{amount:+g} {asset} against {cash} {settle}"),),
     ),
     "book": Event(
-        "A slice is filled in the order book; `requested` is the slice's size.", f"full {_LIMITS}", (BOOK,), "market",
-        "requested lots cost cash entry fee counter_cash", "average price", "lots", "order book",
+        "A slice is filled in the order book, by the host with the reason `host`; `requested` is the slice's size, or"
+        " what was open of it.",
+        f"full {_LIMITS} host", (BOOK,), "market", "requested lots cost cash entry fee counter_cash",
+        "average price", "lots", "order book",
         (Sentence("{quantity:g} of {requested:g} {market} {verb} at {price:,.6g}, fee {fee}"),),
+    ),
+    "propose": Event(
+        "A slice, or the order of the last book, of `requested` is proposed to the host, who may fill it until the next"
+        " tick.",
+        f"full {_LIMITS}", (NOBODY,), "market", "requested", "limit price, NaN: none",
+        "lots", sentences=(Sentence("slice of {requested:g} {market} proposed to the host at the limit {price:,.6g}"),),
     ),
     "expire": Event(
         "A slice, or a conversion in a spot book, is not filled; `requested` is its size, 0 of `conversion_limit`.",
@@ -222,8 +238,8 @@ EVENT_KINDS = {
     "market_close": Event(
         "The last book: a position that no stage took goes to the order book as one order at any price inside the"
         " bands; `requested` is its size.",
-        f"full {_BOOK}", (BOOK,), "market", "requested lots cost cash entry fee counter_cash", "average price", "lots",
-        "order book",
+        f"full {_BOOK} host", (BOOK,), "market", "requested lots cost cash entry fee counter_cash",
+        "average price", "lots", "order book",
         (Sentence("{quantity:g} of {requested:g} {market} {verb} at {price:,.6g} as one order, fee {fee}"),),
     ),
     "unfilled": Event(
@@ -254,7 +270,7 @@ EVENT_KINDS = {
     ),
     "interest": Event(
         "Interest on a borrow or a lend is added to the balance, that on the settle asset to `quanta` too.",
-        "hour entry", (POOL,), "asset", "quanta lent",
+        "hour entry request host", (POOL,), "asset", "quanta lent",
         sentences=(Sentence("interest of {amount:+g} {asset}, {lent_amount:+g} on lends"),),
     ),
     "realize": Event(
@@ -296,28 +312,58 @@ EVENT_KINDS = {
         ),
     ),
     "open": Event(
-        "An account is opened between ticks; it has no position and no balance yet.", "request", (NOBODY,),
+        "An account is opened between ticks; it has no position and no balance yet.", "request host", (NOBODY,),
         sentences=(Sentence("account opened"),),
     ),
     "transfer": Event(
-        "An owner moves an asset from the account to another account of its own.", "request", (ACCOUNT,), "asset",
+        "An owner moves an asset from the account to another account of its own.", "request host", (ACCOUNT,), "asset",
         "quanta",
         sentences=(
             Sentence("{exchanged:g} {asset} moved to account {other}", "{exchanged:g} {asset} from account {other}"),
         ),
     ),
     "deposit": Event(
-        "An asset comes from outside the run, which is counted with the book.", "request", (BOOK,), "asset", "quanta",
+        "An asset comes from outside the run, which is counted with the book.", "request host", (BOOK,), "asset",
+        "quanta",
         sentences=(Sentence("{exchanged:g} {asset} paid in"),),
     ),
     "withdraw": Event(
-        "An asset goes outside the run, which is counted with the book.", "request", (BOOK,), "asset", "quanta",
+        "An asset goes outside the run, which is counted with the book.", "request host", (BOOK,), "asset", "quanta",
         sentences=(Sentence("{exchanged:g} {asset} paid out"),),
     ),
     "fill": Event(
-        "The account trades with the market between ticks; `fund` gives the fee on to the book.", "request", (BOOK,),
-        "market", "lots cost cash entry fee counter_cash fund", "price of the fill",
+        "The account trades with the market between ticks; `fund` gives the fee on to the book. An order that is named"
+        " loses the lots.",
+        "request host", (BOOK,), "market order?", "lots cost cash entry fee counter_cash fund", "price of the fill",
         sentences=(Sentence("{quantity:g} {market} {verb} at {price:,.6g}, fee {fee}"),),
+    ),
+    "borrow": Event(
+        "An asset is borrowed, and goes outside the run, which is counted with the book.", "request host", (BOOK,),
+        "asset", "quanta",
+        sentences=(Sentence("{exchanged:g} {asset} borrowed"),),
+    ),
+    "repay": Event(
+        "A borrow of an asset is repaid from outside the run, which is counted with the book.", "request host", (BOOK,),
+        "asset", "quanta",
+        sentences=(Sentence("{exchanged:g} {asset} of borrows repaid"),),
+    ),
+    "lend": Event(
+        "Free quanta become lent ones.", "request host", (NOBODY,), "asset", "quanta lent",
+        sentences=(Sentence("{lent_amount:g} {asset} lent"),),
+    ),
+    "leverage": Event(
+        "The account sets its leverage limit.", "request host", (NOBODY,), price="new limit, NaN: none",
+        sentences=(Sentence("leverage limit set to {price:g}"),),
+    ),
+    "place": Event(
+        "An order is placed; `requested` is its size, of a reduce-only order cut to the position.", "request host",
+        (NOBODY,), "market order", "requested", "limit price", "lots",
+        sentences=(Sentence("order of {requested:g} {market} placed at {price:,.6g}"),),
+    ),
+    "change": Event(
+        "An open order gets a new size, `requested`, and limit price.", "request host reduce_only", (NOBODY,),
+        "market order", "requested", "new limit price", "lots",
+        sentences=(Sentence("order changed to {requested:g} {market} at {price:,.6g}"),),
     ),
     "delist": Event(
         "A market is delisted, and a position in it is closed at the settlement price without a fee.",
@@ -374,6 +420,8 @@ REASONS = {
     "open_interest": "the fund could not pay: all accounts with positions in the market pay by their notional",
     "closed_book": "the market's book takes no orders",
     "request": "the owner of the account asked for it between ticks",
+    "host": "the host of the run decided it between ticks",
+    "reduce_only": "a reduce-only order has at most the lots of the position that it reduces",
     "rate": "the rate is due at its own time",
     "delisted": "open orders of the market are cancelled when it is delisted",
     "settlement_price": "positions are settled at this price when the market is delisted",
@@ -393,21 +441,51 @@ ROW = np.dtype([(name, _TYPES.get(column.kind, np.int64)) for name, column in CO
 """A row of the journal in memory; events and reasons by their codes."""
 
 CHANGES_NOTHING = tuple(
-    name for name, kind in EVENT_KINDS.items() if "order" not in kind.names and kind.amounts in ("", "requested")
+    name
+    for name, kind in EVENT_KINDS.items()
+    if "order" not in kind.names and kind.amounts in ("", "requested") and name != "leverage"
 )
-"""Events that change neither amounts nor orders of an account."""
+"""Events that change neither amounts, orders nor the leverage limit of an account."""
 
 PAYING = tuple(name for name, kind in EVENT_KINDS.items() if set(MONEY) & set(kind.amounts.split()))
 """Events whose rows have a ``settle``."""
 
-ACTIVITY = tuple(name for name, kind in EVENT_KINDS.items() if kind.reasons == "request")
-"""Events between ticks; they belong to the tick before them, -1 before the first."""
+ACTIVITY = ("request", "host", "reduce_only")
+"""Reasons of rows between ticks (`is_activity`)."""
 
 UNRATED = (
-    "interval", "rate", "hour", "entry", "settlement", "settlement_price", "delisted", "request",
+    "interval", "rate", "hour", "entry", "settlement", "settlement_price", "delisted", *ACTIVITY,
     *EVENT_KINDS["guard"].reasons.split(),
 )  # fmt: skip
 """Reasons of rows from before the accounts of an instant are selected: they have no margin ratios."""
+
+
+_IS_ACTIVITY = np.isin(list(REASONS), ACTIVITY)
+
+
+def is_activity(rows: Rows) -> npt.NDArray[np.bool_]:
+    """Whether rows are of activity between ticks; they belong to the tick before them, -1 before the first.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`, shape (R,)
+        Journal rows.
+
+    Returns
+    -------
+    ndarray of bool, shape (R,)
+        Whether each row is of something that was done between two ticks.
+
+    Examples
+    --------
+    >>> from riskcore.record import Journal, is_activity
+    >>> journal = Journal(0, 0)
+    >>> for reason in ("liquidation", "request"):
+    ...     journal.add("cancel", reason, 3, 1.2, 1.1, market=2, order=0, requested=5)
+    >>> is_activity(journal.rows()).tolist()
+    [False, True]
+    """
+    return np.asarray(_IS_ACTIVITY[rows["reason"]])
 
 
 def closes_positions(rows: Rows, stage: str = "") -> npt.NDArray[np.bool_]:
@@ -473,17 +551,17 @@ def check_rows(file: str, rows: Mapping[str, npt.NDArray[Any]]) -> None:
     must(either & (named["market"] == named["asset"]), "market", "be named, or else the asset,")
     for name, is_named in named.items():
         used = np.array([name in kind.names.split() for kind in kinds])[event]
+        may = np.array([f"{name}?" in kind.names.split() for kind in kinds])[event] | (either & (name != "order"))
         must(used & ~is_named, name, "be named")
-        must(~used & is_named & ~(either & (name != "order")), name, "be -1")
+        must(~used & is_named & ~may, name, "be -1")
     for name in AMOUNTS:
         used = np.array([name in kind.amounts.split() for kind in kinds])[event]
         must(~used & (rows[name] != 0), name, "be 0")
     pays, named_settle = np.isin(event, [EVENT[name] for name in PAYING]), rows["settle"] >= 0
     must(pays & ~named_settle, "settle", "be named")
     must(~pays & named_settle, "settle", "be -1")
-    priced = np.array([bool(kind.price) for kind in kinds])[event]
-    must(priced & ~guard & missing, "price", "be a number")
-    must(~priced & ~missing, "price", "be NaN")
+    must(np.array([kind.is_priced for kind in kinds])[event] & missing, "price", "be a number")
+    must(~np.array([bool(kind.price) for kind in kinds])[event] & ~missing, "price", "be NaN")
     unrated = np.array([reason in UNRATED for reason in REASONS])[rows["reason"]]
     for name in ("mmr_before", "mmr_after"):
         must(unrated & ~np.isnan(rows[name]), name, "be NaN")
@@ -522,7 +600,8 @@ def journal_page() -> str:
 
 def _code(names: str) -> str:
     """Names as code, separated by commas."""
-    return ", ".join(f"`{name}`" for name in names.split()).replace(", `or`, ", " or ")
+    code = ", ".join(f"`{name}`" for name in names.split()).replace(", `or`, ", " or ")
+    return code.replace("?`", "` or none")
 
 
 _PAGE = """\
@@ -545,8 +624,8 @@ Settle quanta are quanta of the asset `settle`, which is the settle asset of the
 `settle` is -1 in rows of events without such an amount.
 A row has one of the reasons of its event. `market`, `asset` and `order` are -1 unless the column "names" has them; an
 amount is 0 unless the column "amounts" has it; `price` is NaN unless the event has one.
-`mmr_before` and `mmr_after` are NaN in rows from before the accounts are selected: delistings, guards, accruals and
-settlement.
+`mmr_before` and `mmr_after` are NaN in rows from before the accounts are selected, delistings, guards, accruals and
+settlement, and in rows between ticks, which have the reason `request`, `host` or `reduce_only`.
 `requested` of an event with an asset is in lots of its spot book (`expire`), or in quanta (`backstop`, `adl`,
 `harm`, `unfilled`).
 

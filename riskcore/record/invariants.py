@@ -20,7 +20,7 @@ from .events import EVENT_KINDS, EVENTS, PAYING, REASON, ROW, UNRATED, Rows
 _SHOWN = 3  # rows in the message
 _USES = np.array(
     [
-        (bool(kind.price) and name != "guard") * kernels.USES_PRICE
+        kind.is_priced * kernels.USES_PRICE
         + (name in PAYING) * kernels.USES_MONEY
         for name, kind in EVENT_KINDS.items()
     ],

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Float, Int
 from ..boundary import natural
 from ..state import Accounts
 from ..venue import Venue
 from .events import (
-    ACTIVITY,
     BOOK,
     CHANGES_NOTHING,
     COLUMNS,
@@ -33,12 +33,12 @@ from .events import (
     STAGE_OF,
     Rows,
     closes_positions,
+    is_activity,
 )
 
 _DEFAULTS: dict[str, Any] = {name: column.default for name, column in COLUMNS.items()}
 _CHANGES = np.array([name not in CHANGES_NOTHING for name in EVENTS])
-_IS_ACTIVITY = np.array([name in ACTIVITY for name in EVENTS])
-_ACTS = np.array([name not in ("trigger", "harm", "expire", "unfilled") for name in EVENTS])
+_ACTS = np.array([name not in ("trigger", "harm", "expire", "propose", "unfilled") for name in EVENTS])
 _NO_ROWS = np.empty(0, ROW)
 
 
@@ -117,10 +117,8 @@ class Journal:
         >>> Journal(7, 1_760_130_000_000_000_000).block(2)["tick"].tolist()
         [7, 7]
         """
-        rows = np.empty(size, ROW)
-        for name, value in (_DEFAULTS | {"tick": self.tick, "time": self.time}).items():
-            rows[name] = value
-        return rows
+        row = np.array([tuple((_DEFAULTS | {"tick": self.tick, "time": self.time}).values())], ROW)
+        return np.repeat(row, size)
 
     def extend(self, rows: Rows) -> None:
         """Append a block of rows.
@@ -230,7 +228,48 @@ def has_acted(rows: Rows) -> bool:
     events = rows["event"]
     triggers = events == EVENT["trigger"]
     first = int(triggers.argmax()) if triggers.any() else len(events)
-    return bool(_ACTS[events[first:]].any() or _IS_ACTIVITY[events].any())
+    return bool(_ACTS[events[first:]].any() or is_activity(rows).any())
+
+
+def follow_orders(lots: Int, price: Int, rows: Rows, tick_size: Float) -> None:
+    """Change the sizes and limit prices of orders as journal rows say.
+
+    Parameters
+    ----------
+    lots, price : ndarray of int64, shape (O,)
+        Lots and limit price (ticks) of each order by its number, before the rows; changed.
+    rows : ndarray of `ROW`
+        Journal rows.
+    tick_size : ndarray of float64, shape (M,)
+        Tick size of each market.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.record import Journal, follow_orders
+    >>> journal = Journal(0, 0)
+    >>> journal.add("place", "request", 3, np.nan, np.nan, market=0, order=0, requested=5, price=1.5)
+    >>> journal.add("fill", "request", 3, np.nan, np.nan, market=0, order=0, lots=-2, price=1.5)
+    >>> lots, price = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    >>> follow_orders(lots, price, journal.rows(), np.array([0.5]))
+    >>> lots.tolist(), price.tolist()
+    ([3], [3])
+    """
+    rows = rows[rows["order"] >= 0]
+    number, order, event = np.arange(len(rows)), rows["order"], rows["event"]
+    sets, fills = np.isin(event, _SETS), event == EVENT["fill"]
+    last = np.full(len(lots), -1)
+    np.maximum.at(last, order[sets], number[sets])
+    final = sets & (last[order] == number)
+    lots[order[final]] = np.where(event[final] == EVENT["cancel"], 0, rows["requested"][final])
+    filled = fills & (number > last[order])
+    np.subtract.at(lots, order[filled], np.abs(rows["lots"][filled]))
+    priced = sets & (event != EVENT["cancel"])
+    # of several rows of an order the last one counts: NumPy assigns them in their order
+    price[order[priced]] = np.rint(rows["price"][priced] / tick_size[rows["market"][priced]])
+
+
+_SETS = [EVENT[name] for name in ("place", "change", "cancel")]
 
 
 def words(codes: npt.NDArray[np.uint8], names: Iterable[str]) -> pd.Categorical:
@@ -348,6 +387,38 @@ def natural_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     for name in ("cash", "fee", "unsettled", "fund"):
         frame[f"{name}_amount"] = settle_amounts(rows, name, venue)
     return frame[list(EVENT_COLUMNS)]
+
+
+def events_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
+    """Return events in natural units, and the whole numbers that they stand for.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`
+        Journal rows.
+    venue : Venue
+        The venue of the run.
+    accounts : Accounts
+        The accounts of the run.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `natural_frame`, and then those of `to_frame` that it does not have.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.record import Journal, events_frame
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> journal = Journal(0, 0)
+    >>> journal.add("trigger", "mmr", 0, 1.2, 1.2)
+    >>> events_frame(journal.rows(), venue, accounts)[["account", "event"]].to_dict("records")
+    [{'account': 1, 'event': 'trigger'}]
+    """
+    frame = natural_frame(rows, venue, accounts)
+    return frame.join(to_frame(rows, venue, accounts).drop(columns=frame.columns, errors="ignore"))
 
 
 def settle_amounts(rows: Rows, name: str, venue: Venue) -> npt.NDArray[Any]:

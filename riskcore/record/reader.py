@@ -6,7 +6,7 @@ import json
 import operator
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -21,10 +21,10 @@ from .._typing import Float
 from ..boundary import RiskDataError
 from ..market import FundingEntries, Prices, asset_values
 from ..market.guards import SECONDS_OF_SAMPLES, GuardState
-from ..state import Accounts, Ledger, Orders
+from ..state import Accounts, Ledger, OrderColumns, Orders, Proposal
 from ..venue import Venue, VenueChange, changed_venue, changes_of_table, load_venue
-from .events import ACTIVITY, EVENT, ROW, Rows, check_rows
-from .journal import has_acted
+from .events import EVENT, EVENTS, ROW, Rows, check_rows, is_activity
+from .journal import follow_orders, has_acted
 from .run_folder import LEDGERS, _content, _damaged, _ledger_entries, _venue_content, file_of, read_manifest
 from .run_schema import OPTIONAL_STATE, PARTS, START, Table, count_rows, decoded
 
@@ -39,7 +39,9 @@ class SavedState:
     guard_state: GuardState
     prices: Prices | None  # of the last tick
     idle_since: int | None  # time of the last tick, if nothing there or since changed an account
+    acted: int | None  # time of the last activity, if no tick came after it
     seed: int
+    book: str  # whose the order books are
     ticks: int
     time: int | None
     digest: str  # of the run.json that it was read by
@@ -88,7 +90,8 @@ class Reader:
         }  # fmt: skip
         self.last = self.manifest["parts"] - 1
         if self.manifest["activity"]:
-            self.sizes["account"] += sum(self._rows("opened", part) for part in range(self.last + 1))
+            for size, table in (("account", "opened"), ("order", "orders")):
+                self.sizes[size] += sum(self._rows(table, part) for part in range(self.last + 1))
         providers = self.manifest["providers"]
         fits = (
             len(set(providers)) == len(providers) == len(self.venue.backstop)
@@ -125,8 +128,11 @@ class Reader:
         if not holds:
             raise _damaged(self._path, file_of(table, part), rule)
 
-    def _extend(self, start: dict[str, Table]) -> None:
-        """Add the accounts that were opened, and the rows that the activity between ticks named, to the start's."""
+    def _extend(self, start: dict[str, Table]) -> Rows | None:
+        """Add the accounts and orders of activity between ticks to the start's, and the rows that it named.
+
+        Returns the journal, None without activity.
+        """
         active, owned = self.manifest["activity"] > 0, _owned(start["accounts"])
         ids = set(start["accounts"]["account"].tolist() if active else ())
         for part in range(self.last + 1):
@@ -142,23 +148,44 @@ class Reader:
                 self._must(owner not in owned, "opened", _OWNER_RULE, part)
                 owned |= {account} - {owner}
             self._must(active or not new, "opened", "must be empty without activity", part)
+        placed = [self.table("orders", part) for part in range(self.last + 1)]
+        self._must(
+            active or not any(len(table["lots"]) for table in placed), "orders", "must be empty without activity"
+        )
         if not active:
-            return
+            return None
         rows, settle = self.journal(), self.venue.settle
-        fills = rows[rows["event"] == EVENT["fill"]]
-        moves = rows[np.isin(rows["event"], [EVENT[name] for name in ("transfer", "deposit", "withdraw")])]
+        self._extend_orders(start["orders"], placed, rows)
+        active_rows = rows[is_activity(rows)]
+        traded, moves = (active_rows[active_rows[name] >= 0] for name in ("market", "asset"))
         to_accounts = moves[moves["counterparty"] >= 0]
         new = rows["account"][rows["event"] == EVENT["open"]]
         self._must(np.array_equal(new, np.arange(len(ids) - len(new), len(ids))), "opened", "must have the rows open")
-        _insert(start["positions"], "market", fills["account"], fills["market"])
+        _insert(start["positions"], "market", traded["account"], traded["market"])
         _insert(
             start["balances"], "asset",
-            np.concatenate([fills["account"], moves["account"], to_accounts["counterparty"], new]),
+            np.concatenate([traded["account"], moves["account"], to_accounts["counterparty"], new]),
             np.concatenate(
-                [self.venue.markets.settle[fills["market"]], moves["asset"], to_accounts["asset"],
+                [self.venue.markets.settle[traded["market"]], moves["asset"], to_accounts["asset"],
                  np.full(len(new), settle)]
             ),
         )  # fmt: skip
+        return rows
+
+    def _extend_orders(self, orders: Table, placed: list[Table], rows: Rows) -> None:
+        """Add the orders that were placed, closed, to the start's."""
+        written, first = rows[rows["event"] == EVENT["place"]], len(orders["lots"])
+        price = np.rint(written["price"] / self.venue.markets.tick_size[written["market"]])
+        columns = {name: np.concatenate([table[name] for table in placed]) for name in orders}
+        same = np.array_equal(written["order"], first + np.arange(len(columns["lots"])))
+        same = same and all(np.array_equal(columns[name], written[name]) for name in ("account", "market"))
+        same = (
+            same and np.array_equal(columns["lots"], written["requested"]) and np.array_equal(columns["price"], price)
+        )
+        self._must(same, "orders", "must have the orders of the rows place")
+        columns["lots"][:] = 0
+        for name, values in columns.items():
+            orders[name] = np.concatenate([orders[name], values])
 
     def accounts(self, *, last: bool = False) -> Accounts:
         """Accounts that the run started from, or as they were at its end."""
@@ -171,7 +198,7 @@ class Reader:
         alone = not owned or owned.isdisjoint(start["accounts"]["owner"].tolist())
         self._must(alone, "start/accounts", _OWNER_RULE)
         opened = -len(ids)
-        self._extend(start)
+        first, journal = len(start["orders"]["lots"]), self._extend(start)
         ids = start["accounts"]["account"]
         opened += len(ids)
         key = {}
@@ -187,7 +214,8 @@ class Reader:
         money += self.venue.markets.settle[start["positions"]["market"]]
         rule = "every position must have a row of the asset that its market settles in"
         self._must(np.isin(money, key["balances"]).all(), "start/balances", rule)
-        orders = Orders(*(start["orders"][f.name] for f in fields(Orders)))
+        given = {number: id_ for number, id_ in enumerate(start["orders"]["id"].tolist()) if id_ != str(number)}
+        orders = Orders(OrderColumns(**{name: start["orders"][name] for name in OrderColumns._fields}), given, first)
         of_positions = np.isin(orders.account * self.sizes["market"] + orders.market, key["positions"])
         self._must(of_positions.all(), "start/orders", "an order must have a row in positions")
         tables = start
@@ -197,12 +225,20 @@ class Reader:
                 same = all(np.array_equal(tables[name][column], start[name][column]) for column in ("account", item))
                 self._must(same, f"state/{name}", "must have the rows of the start", self.last)
             open_orders = tables["orders"].pop("order")
-            start_columns = {name: values[open_orders] for name, values in start["orders"].items()}
-            same = all(np.array_equal(values, start_columns[name]) for name, values in tables["orders"].items())
-            self._must(
-                same and (np.diff(open_orders) > 0).all(), "state/orders", "must be orders of the start", self.last
+            if journal is not None:
+                follow_orders(orders.lots, orders.price, journal, self.venue.markets.tick_size)
+            is_open = np.isin(np.arange(len(orders)), open_orders)
+            same = all(
+                np.array_equal(values, start["orders"][name][open_orders]) for name, values in tables["orders"].items()
             )
-            orders.lots[~np.isin(np.arange(len(orders.lots)), open_orders)] = 0
+            same = (
+                same and bool((np.diff(open_orders) > 0).all()) and (journal is None or not orders.lots[~is_open].any())
+            )
+            self._must(
+                same, "state/orders", "must be orders of the start, or placed ones, as the journal left them", self.last
+            )
+            orders.lots[~is_open] = 0
+            start["accounts"]["leverage_limit"] = self._limits(start["accounts"]["leverage_limit"], journal)
         positions, balances = tables["positions"], tables["balances"]
         only_money = np.isin(balances["asset"][balances["unsettled"] != 0], self.venue.money).all()
         rule = "unsettled must be 0 of an asset that no market settles in"
@@ -217,6 +253,18 @@ class Reader:
             if [accounts.row_of(p.account) for p in self.venue.backstop] == self.manifest["providers"]:
                 return accounts
         raise _damaged(self._path, "run.json", "providers must be account rows of the venue's backstop")
+
+    def _limits(self, limits: Float, journal: Rows | None) -> Float:
+        """Leverage limits at the end, from those at the start and the rows that set them."""
+        limits = limits.copy()
+        if journal is not None:
+            rows = journal[journal["event"] == EVENT["leverage"]]
+            # of several rows of an account the last one counts: NumPy assigns them in their order
+            limits[rows["account"]] = np.where(np.isnan(rows["price"]), np.inf, rows["price"])
+        table, limited = self.table("state/limits", self.last), np.flatnonzero(np.isfinite(limits))
+        same = np.array_equal(table["account"], limited) and np.array_equal(table["leverage_limit"], limits[limited])
+        self._must(same, "state/limits", "must be those of the start, as the journal left them", self.last)
+        return limits
 
     def ticks(self) -> Iterator[tuple[Table, Table, Table]]:
         """Ticks of each part, with a row for every tick and a column for every market; its assets and its books."""
@@ -315,7 +363,7 @@ class Reader:
                 block[name] = values
             end += len(block)
             check_rows(file_of("journal", number), part)
-        self._must_count("activity", int(np.isin(rows["event"], [EVENT[name] for name in ACTIVITY]).sum()))
+        self._must_count("activity", int(is_activity(rows).sum()))
         return rows
 
     def _last_time(self) -> int | None:
@@ -332,14 +380,25 @@ class Reader:
             return None
         for part in range(self.last, -1, -1):
             table = self.table("journal", part)
-            here = (table["time"] == time) & (table["tick"] == self.manifest["ticks"] - 1)
+            here = (table["time"] >= time) & (table["tick"] == self.manifest["ticks"] - 1)
             rows = np.zeros(int(here.sum()), ROW)
-            rows["event"] = table["event"][here]
+            rows["event"], rows["reason"] = table["event"][here], table["reason"][here]
             if has_acted(rows):
                 return None
             if len(here) > len(rows):
                 break
         return time
+
+    def _acted(self) -> int | None:
+        """Time of the last row, if it is of activity after the last tick."""
+        for part in range(self.last, -1, -1):
+            table = self.table("journal", part)
+            if len(table["tick"]):
+                row = np.zeros(1, ROW)
+                row["reason"] = table["reason"][-1]
+                after = is_activity(row)[0] and table["tick"][-1] == self.manifest["ticks"] - 1
+                return int(table["time"][-1]) if after else None
+        return None
 
     def state(self) -> SavedState:
         """Return the last state."""
@@ -388,7 +447,8 @@ class Reader:
             mark, index, own = guard_state.used(venue.policy.stale_nanoseconds, time)
             open_interest, open_lots = (markets[name].to_numpy() for name in ("open_interest", "open_lots"))
             prices = Prices.used(venue, mark, index, open_interest, own, open_lots)
-        seed, ticks, digest = (self.manifest[name] for name in ("seed", "ticks", "digest"))
+        ledger.proposals.update(self._proposals())
+        seed, book, ticks, digest = (self.manifest[name] for name in ("seed", "book", "ticks", "digest"))
         return SavedState(
             venue=venue,
             accounts=accounts,
@@ -396,11 +456,28 @@ class Reader:
             guard_state=guard_state,
             prices=prices,
             idle_since=self._idle_since(time),
+            acted=self._acted(),
             seed=seed,
+            book=book,
             ticks=ticks,
             time=time,
             digest=digest,
         )
+
+    def _proposals(self) -> dict[tuple[int, int], Proposal]:
+        """Open proposals of the last tick."""
+        table = self.table("state/proposals", self.last)
+        key = table["account"] * self.sizes["market"] + table["market"]
+        fits = (np.diff(key) > 0).all() and table["lots"].all() and (self.manifest["book"] == "host" or not len(key))
+        columns = [table[name].tolist() for name in ("account", "market", "lots", "price", "fee_num", "fee_den")]
+        events = [EVENTS[event] for event in table["event"].tolist()]
+        fits = fits and {"book", "market_close"}.issuperset(events)
+        self._must(fits, "state/proposals", "must be slices of the last tick in host mode, in order", self.last)
+        return {
+            (account, market): Proposal(lots, price or None, num, den, event)
+            for *row, event in zip(*columns, events, strict=True)
+            for account, market, lots, price, num, den in [row]
+        }
 
     def _ledger(self) -> Ledger:
         table = self.table("state/ledger", self.last)

@@ -8,7 +8,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -26,11 +26,11 @@ from ..market.guards import GuardState
 from ..state import Accounts, Ledger, Opened, Orders
 from ..venue import Venue, VenueChange, table_of_changes
 from .disk import one_writer, sync_folder, write_synced
-from .events import EVENTS, REASONS, ROW, Rows
+from .events import EVENT, EVENTS, REASONS, ROW, Rows
 from .journal import words
 from .run_schema import OPTIONAL_STATE, PARTS, START, STATE, Table, encoded
 
-FORMAT = 5
+FORMAT = 6
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,7 @@ def write_part(
     start: Accounts | None,
     after: str | None,
     seed: int,
+    book: str,
     ticks: int,
     complete: bool,
     inputs: Mapping[str, Mapping[str, str]] | None,
@@ -222,6 +223,8 @@ def write_part(
         The accounts that the run started from, for the first part.
     after
         The digest of the last part's `run.json`, for the others.
+    book
+        Whose the order books are: "engine" or "host".
 
     Returns
     -------
@@ -261,6 +264,7 @@ def write_part(
         activity = [r for r in recorded if isinstance(r, RecordedActivity)]
         _write_opened(files, [r.opened for r in activity], accounts.ids.dtype)
         rows = np.concatenate([r.rows for r in recorded]) if recorded else np.empty(0, ROW)
+        _write_orders(files, accounts.orders, rows, venue)
         files.table("journal", _journal_frame(rows))
         _write_state(files, venue, accounts, ledger, guard_state, prices)
         files.sync()
@@ -269,7 +273,8 @@ def write_part(
                 "riskcore": version("riskcore"), "numba": numba.__version__, "numpy": np.__version__,
                 "python": platform.python_version(),
             },
-            "seed": seed, "parts": manifest["parts"] + 1, "ticks": ticks, "events": manifest["events"] + len(rows),
+            "seed": seed, "book": book, "parts": manifest["parts"] + 1, "ticks": ticks,
+            "events": manifest["events"] + len(rows),
             "activity": manifest["activity"] + sum(len(r.rows) for r in activity),
             "complete": complete,
             "files": {n: d for n, d in manifest["files"].items() if not n.startswith("state/")} | files.digests,
@@ -281,6 +286,9 @@ def write_part(
         _tidy(path, set(manifest["files"]))
         return str(manifest["digest"])
 
+
+BOOKS = ("engine", "host")
+"""Whose the order books of a run are."""
 
 PAGES = ("report.html", "adl-study.html")
 """Files that commands put into a run folder beside the run."""
@@ -316,6 +324,7 @@ def _is_text(value: object) -> bool:
 _MANIFEST: dict[str, Callable[[Any], bool]] = {
     "versions": lambda value: _is_mapping(value, _is_text),
     "seed": lambda value: type(value) is int,
+    "book": lambda value: value in BOOKS,
     "parts": lambda value: _is_count(value) and value > 0,
     "ticks": _is_count,
     "events": _is_count,
@@ -384,7 +393,7 @@ def _write_start(files: _Files, venue: Venue, start: Accounts) -> None:
     ids = pd.DataFrame({"account": start.ids, "leverage_limit": start.leverage_limit})
     files.table("start/accounts", ids.assign(owner=start.owners))
     _write_columns(files, "start", start)
-    files.table("start/orders", pd.DataFrame({f.name: getattr(start.orders, f.name) for f in fields(Orders)}))
+    files.table("start/orders", _orders_frame(start.orders, np.arange(len(start.orders))))
 
 
 def _venue_content(venue: Venue) -> bytes:
@@ -396,6 +405,20 @@ def _write_opened(files: _Files, opened: Sequence[Opened], kind: Any) -> None:
     ids, limit, owners = (np.concatenate([np.empty(0, kind), *column]) for column in columns)
     frame = pd.DataFrame({"account": ids, "leverage_limit": limit.astype(np.float64), "owner": owners})
     files.table("opened", frame.astype({"account": kind, "owner": kind}))
+
+
+def _orders_frame(orders: Orders, number: npt.NDArray[np.int64]) -> pd.DataFrame:
+    """Columns and ids of some orders."""
+    frame = {name: column[number] for name, column in orders.columns._asdict().items()}
+    return pd.DataFrame(frame | {"id": np.array(list(map(orders.id_of, number.tolist())), object)})
+
+
+def _write_orders(files: _Files, orders: Orders, rows: Rows, venue: Venue) -> None:
+    """Write the orders that journal rows placed, as they were placed."""
+    placed = rows[rows["event"] == EVENT["place"]]
+    frame = _orders_frame(orders, placed["order"])
+    price = np.rint(placed["price"] / venue.markets.tick_size[placed["market"]]).astype(np.int64)
+    files.table("orders", frame.assign(price=price, lots=placed["requested"]))
 
 
 def _write_columns(files: _Files, folder: str, accounts: Accounts) -> None:
@@ -490,9 +513,14 @@ def _write_state(
     files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger, guard_state: GuardState, prices: Prices | None
 ) -> None:
     _write_columns(files, "state", accounts)
-    orders = pd.DataFrame({f.name: getattr(accounts.orders, f.name) for f in fields(Orders)})
-    orders.insert(0, "order", np.arange(len(orders)))
-    files.table("state/orders", orders[orders["lots"] > 0])
+    number = np.flatnonzero(accounts.orders.lots)
+    frame = _orders_frame(accounts.orders, number)
+    frame.insert(0, "order", number)
+    files.table("state/orders", frame)
+    limited = np.flatnonzero(np.isfinite(accounts.leverage_limit))
+    limits = {"account": limited, "leverage_limit": accounts.leverage_limit[limited]}
+    files.table("state/limits", pd.DataFrame(limits))
+    files.table("state/proposals", _proposals_frame(ledger))
     frames = guard_state.frames()
     remembered = {"premium_sum": ledger.premium_sum, "premium_count": ledger.premium_count}
     markets = pd.DataFrame({"market": np.arange(len(ledger.book_lots))} | remembered)
@@ -514,6 +542,12 @@ def _write_state(
         files.table(f"state/{name}", frame)
     entries = _ledger_entries(ledger, [accounts.row_of(provider.account) for provider in venue.backstop])
     files.table("state/ledger", pd.DataFrame(entries, columns=["ledger", "item", "value"]).astype({"value": np.int64}))
+
+
+def _proposals_frame(ledger: Ledger) -> pd.DataFrame:
+    rows = [(*key, p.lots, p.limit or 0, p.fee_num, p.fee_den, p.event) for key, p in sorted(ledger.proposals.items())]
+    frame = pd.DataFrame(rows, columns=["account", "market", "lots", "price", "fee_num", "fee_den", "event"])
+    return frame.astype(dict.fromkeys(frame.columns[:-1], np.int64))
 
 
 def _ledger_entries(ledger: Ledger, providers: list[int]) -> list[tuple[str, int, int]]:

@@ -69,7 +69,7 @@ _KINDS = {
     "party": _Kind(_I, POOL, "account"),
 }
 
-_ORDERS = "account:account market:market side:side price:positive lots:{} reduce_only:flag"
+_ORDERS = "account:account market:market side:side price:positive lots:{} reduce_only:flag id:name"
 _POSITIONS = "account:account market:market lots:amount cost:amount entry:amount"
 _BALANCES = "account:account asset:asset quanta:amount lent:amount unsettled:amount"
 _SPECS = {
@@ -84,10 +84,14 @@ _SPECS = {
     "funding": "tick:tick time:whole market:market rate:rate",
     "venue_changes": "tick:tick time:whole market:book? asset:asset? field:name value:name",
     "opened": "account:id leverage_limit:limit owner:id",
+    "orders": _ORDERS.format("positive"),
     "journal": " ".join(f"{name}:{column.kind}" for name, column in COLUMNS.items()),
     "state/positions": _POSITIONS,
     "state/balances": _BALANCES,
     "state/orders": "order:order " + _ORDERS.format("positive"),
+    "state/limits": "account:account leverage_limit:limit",
+    "state/proposals": "account:account market:market lots:amount price:natural fee_num:natural fee_den:positive"
+    " event:word",
     "state/markets": "market:market premium_sum:sum premium_count:natural mark:price? mark_time:whole index:price?"
     " index_time:whole basis:number basis_time:whole sample_mark:sample? sample_premium:sample?"
     " open_interest:quantity? open_lots:natural funding_scheduled:flag delisted:flag",
@@ -106,7 +110,7 @@ _COLUMNS = {
 _WORDS = {"event": EVENTS, "reason": tuple(REASONS)}
 
 START = tuple(table for table in _SPECS if table.startswith("start/"))
-PARTS = ("ticks", "assets", "books", "funding", "venue_changes", "opened", "journal")
+PARTS = ("ticks", "assets", "books", "funding", "venue_changes", "opened", "orders", "journal")
 OPTIONAL_STATE = ("state/slices", "state/sold", "state/books")
 """Tables of the last state that exist only where a figure of the policy requires them."""
 STATE = tuple(table for table in _SPECS if table.startswith("state/") and table not in OPTIONAL_STATE)

@@ -95,8 +95,9 @@ class Totals:
         bad = np.empty(1, np.int64)
         arguments: list[Any] = [*(rows[n] for n in _MOVING), AMOUNT_LIMIT, self.quanta, self.paid, bad]
         kernels.sum_rows(*arguments)
-        fills = rows[rows["event"] == EVENT["fill"]]
-        np.add.at(self.lots, fills["market"], np.abs(fills["lots"].astype(float)))
+        fills = np.flatnonzero(rows["event"] == EVENT["fill"])
+        lots = np.abs(rows["lots"][fills].astype(float))
+        self.lots += np.bincount(rows["market"][fills], lots, len(self.lots))
         self._weigh()
         if bad[0] >= 0:
             named_values = zip(ROW.names or (), rows[bad[0]].tolist(), strict=True)

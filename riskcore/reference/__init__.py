@@ -9,12 +9,12 @@ too close to an edge to tell what float64 finds, a tick notes it in `doubts`.
 """
 
 from .account_margin import Margin, gross, margin, sweep
-from .activity import carried_out
+from .activity import Refused, apply, carried_out
 from .adl_policies import SCORES, WEIGHTS, Figures, deleveraging_score, profit_fraction
 from .comparison import Difference, ReplayedTick, replay
 from .folder import RunFolderError, TickError
 from .journal import BOOK, apply_row, apply_rows, journalled, total_lots, total_quanta
-from .judge import Accounts, Judge
+from .judge import Accounts, Judge, JudgedActivity
 from .margin_functions import (
     linear_function,
     margin_function,
@@ -27,7 +27,7 @@ from .price_updates import Band, mean_of, samples, tightest
 from .prices import Prices
 from .quotes import quote_book, slice_lots
 from .shares import equity_share, integer_weights, largest_passing, water_fill, zero_price
-from .state import Account, AssetState, Order, State, load_state, start_state
+from .state import Account, Asked, AssetState, Order, Proposal, State, load_state, start_state
 from .throttle import account_key, draw, mix
 from .tick import Seen, Tick, guarded, step
 from .venue import Asset, Market, Venue
@@ -40,16 +40,20 @@ __all__ = [
     "WEIGHTS",
     "Account",
     "Accounts",
+    "Asked",
     "Asset",
     "AssetState",
     "Band",
     "Difference",
     "Figures",
     "Judge",
+    "JudgedActivity",
     "Margin",
     "Market",
     "Order",
     "Prices",
+    "Proposal",
+    "Refused",
     "ReplayedTick",
     "RunFolderError",
     "Seen",
@@ -58,7 +62,7 @@ __all__ = [
     "TickError",
     "Venue",
     "account_key",
-    "activity",
+    "apply",
     "apply_row",
     "apply_rows",
     "carried_out",

@@ -322,6 +322,7 @@ class Book(TickState):
         sign = 1 if sent.side == "bids" else -1
         fee = self.fee_of_fill(account_id, symbol, -sign * lots, sign * value, rhe(abs(value) * sent.rate))
         self.fill("book", reason, account_id, BOOK, symbol, sent.lots, -sign * lots, sign * value, fee)
+        self.fill_rates[account_id, symbol] = sent.rate
         self.filled[symbol] += lots
         if not self.float64.in_book(self.sums(account_id)):
             self.slicing.discard(account_id)

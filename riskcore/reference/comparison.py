@@ -19,6 +19,8 @@ COMPARED = (
     "counter_entry", "fund",
 )  # fmt: skip
 """Columns of the journal that are compared: all but the float64 ones."""
+LIMITED = ("place", "change", "propose")
+"""Events whose price is a limit, which is compared too."""
 
 
 @dataclass(frozen=True)
@@ -154,4 +156,10 @@ def columns_that_differ(recorded: dict | None, exact: dict | None) -> tuple[str,
     """The compared columns in which two rows differ; all of them where one row is missing."""
     if recorded is None or exact is None:
         return COMPARED
-    return tuple(column for column in COMPARED if recorded[column] != exact[column])
+    columns = (*COMPARED, "price") if exact["event"] in LIMITED else COMPARED
+    return tuple(name for name in columns if recorded[name] != exact[name] and not is_nan(recorded[name], exact[name]))
+
+
+def is_nan(*values) -> bool:
+    """Whether values are all not a number."""
+    return all(value != value for value in values)

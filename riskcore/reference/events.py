@@ -9,7 +9,7 @@ from itertools import pairwise
 from .clock import begins, instants_between
 from .journal import BOOK
 from .numbers import MILLISECOND, change_of_cost, number, rhe
-from .state import GuardState, State
+from .state import GuardState, State, in_order
 from .tick_state import TickState
 from .venue import Market, Venue
 
@@ -98,7 +98,7 @@ class Scheduled:
 
     def instants_between(self) -> list[int]:
         """The instants between the tick before and this tick (Instants)."""
-        if self.last_venue.policy["liquidation_interval"] is None:
+        if self.last_venue.policy["liquidation_interval"] is None or self.state.book_of_host:
             return []
         times = {event["time"] for event in (*self.entries, *self.changes)}
         edges = [time for time, _ in self.venues] + [self.time_ns]
@@ -148,7 +148,7 @@ class Events(TickState):
     def delist(self, symbol: str, price) -> None:
         """Cancel the orders of a market, settle its positions at a price, and forget what the guards remember of it."""
         for account_id, account in self.state.accounts.items():
-            for order in account.orders:
+            for order in in_order(account.orders, list(self.venue.markets)):
                 if order.market == symbol:
                     names = {"market": symbol, "order": order.index}
                     self.record("cancel", "delisted", account_id, **names, requested=order.lots)

@@ -13,14 +13,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .activity import EVENTS
+from .activity import ASKED
 from .adl_policies import SCORES, WEIGHTS
 from .journal import BOOK, FUND, POOL, SHORTFALL
 from .numbers import INFINITY, number
 from .state import Account, Order, State, start_state
 from .venue import Venue
 
-FORMAT = 5
+FORMAT = 6
 LEDGERS = {-1: BOOK, -2: FUND, -3: SHORTFALL, -4: None, -5: POOL}  # counterparties that are no accounts
 SIDES = {1: "bids", -1: "asks"}
 
@@ -92,9 +92,10 @@ class Run:
             names = "assets", "books", "funding", "venue_changes", "journal"
             *inputs, journal = (tables[name].get(tick, []) for name in names)
             recorded = [self.recorded(row) for row in journal]
-            yield self.inputs_of(rows, *inputs), [row for row in recorded if row["event"] not in EVENTS]
-            if activity := [row for row in recorded if row["event"] in EVENTS]:
-                yield None, activity
+            end = next((place for place, row in enumerate(recorded) if row["reason"] in ASKED), len(recorded))
+            yield self.inputs_of(rows, *inputs), recorded[:end]
+            if recorded[end:]:
+                yield None, recorded[end:]
 
     def inputs_of(
         self, rows: list[dict], priced: list[dict], levels: list[dict], entries: list[dict], changes: list[dict]
@@ -173,6 +174,10 @@ def read_run(path: str | Path) -> Run:
                 limit = None if row["leverage_limit"] == INFINITY else number(row["leverage_limit"])
                 account = Account({}, {venue.settle: [0, 0]}, [], limit, dict.fromkeys(venue.money, 0), row["owner"])
                 start.opening[row["account"]] = account
+            for row in read_table(path / f"orders/{part:05d}.parquet"):
+                order = read_order(venue, start.order_count + len(start.placing), row)
+                start.placing[order.index] = order
+        start.book_of_host = manifest["book"] == "host"
         return Run(path, venue, start, manifest["seed"], manifest["ticks"], manifest["parts"], ids)
     except (LookupError, TypeError, AttributeError) as error:
         raise RunFolderError(f"{path}: cannot be used: {type(error).__name__}: {error}") from None
@@ -194,11 +199,15 @@ def read_start(path: Path, venue: Venue, ids: list) -> State:
         if asset in venue.money:
             account.unsettled[asset] = row["unsettled"]
     for index, row in enumerate(read_table(path / "orders.parquet")):
-        market, side = markets[row["market"]], "bid" if row["side"] > 0 else "ask"
-        price = row["price"] * venue.markets[market].tick_size
-        order = Order(index, market, side, price, row["lots"], row["reduce_only"])
-        accounts[row["account"]].orders.append(order)
+        accounts[row["account"]].orders.append(read_order(venue, index, row))
     return start_state(venue, dict(zip(ids, accounts, strict=True)))
+
+
+def read_order(venue: Venue, index: int, row: dict) -> Order:
+    """An order from its row in a table of orders."""
+    market = list(venue.markets.values())[row["market"]]
+    side, price = "bid" if row["side"] > 0 else "ask", row["price"] * market.tick_size
+    return Order(index, market.symbol, side, price, row["lots"], row["reduce_only"], row["id"])
 
 
 def read_json(path: Path) -> Any:

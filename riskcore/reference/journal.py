@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
-from .state import Account, State
+from .numbers import number
+from .state import Account, Asked, State
 from .venue import Venue
 
 BOOK = "book"
@@ -22,13 +24,15 @@ def apply_row(state: State, row) -> None:
     if row["event"] == "guard":
         return
     if row["event"] == "open":
-        opened = {row["account"]: copy.deepcopy(state.opening[row["account"]])}
-        state.accounts = dict(sorted((state.accounts | opened).items()))
+        state.accounts[row["account"]] = copy.deepcopy(state.opening[row["account"]])
+        if not isinstance(state.accounts, Asked):
+            state.accounts = dict(sorted(state.accounts.items()))
         return
     account, market, asset, other = state.accounts[row["account"]], row["market"], row["asset"], row["counterparty"]
     settle = row["settle"]
-    if row["event"] in ("fill", "deposit", "transfer"):
-        add_rows(state, account if row["event"] != "transfer" else state.accounts[other], market, asset or settle)
+    if row["event"] in ("fill", "place", "deposit", "transfer", "borrow"):
+        taker = account if row["event"] != "transfer" else state.accounts[other]
+        add_rows(state, taker, market, asset or state.settles[market])
     if settle is not None:
         account.balances[settle][0] += row["cash"] - row["fee"]
         account.unsettled[settle] += row["unsettled"]
@@ -39,11 +43,15 @@ def apply_row(state: State, row) -> None:
     if asset is not None:
         account.balances[asset][0] += row["quanta"]
         account.balances[asset][1] += row["lent"]
-    if row["event"] == "cancel":
-        account.orders = [order for order in account.orders if order.index != row["order"]]
+    if row["order"] is not None:
+        account.orders = list(orders_after(state, account, row))
+    if row["event"] == "place":
+        state.order_count += 1
+    elif row["event"] == "leverage":
+        account.leverage_limit = None if row["price"] != row["price"] else number(row["price"])
     if row["event"] in ("book", "market_close", "fill", "delist"):
         state.book_lots[market] -= row["lots"]
-    if row["event"] in ("convert", "deposit", "withdraw"):
+    if row["event"] in ("convert", "deposit", "withdraw", "borrow", "repay"):
         state.book_quanta[asset] -= row["quanta"]
     if other == BOOK and settle is not None:
         state.book_quanta[settle] += row["counter_cash"]
@@ -59,6 +67,19 @@ def apply_row(state: State, row) -> None:
         elif row["lots"] != 0:
             for part, column in enumerate(("lots", "counter_cost", "counter_entry")):
                 state.accounts[other].positions[market][part] += -row["lots"] if column == "lots" else row[column]
+
+
+def orders_after(state: State, account: Account, row):
+    """The orders of an account after a row that names one: placed, changed, cancelled, or filled by so many lots."""
+    for order in account.orders:
+        if order.index != row["order"]:
+            yield order
+        elif row["event"] == "change":
+            yield replace(order, lots=row["requested"], price=number(row["price"]))
+        elif row["event"] == "fill" and order.lots > abs(row["lots"]):
+            yield replace(order, lots=order.lots - abs(row["lots"]))
+    if row["event"] == "place":
+        yield state.placing[row["order"]]
 
 
 def add_rows(state: State, account: Account, market, asset) -> None:
@@ -81,7 +102,7 @@ def apply_rows(state: State, rows) -> State:
 
 def journalled(state: State) -> dict:
     """What the journal determines of a state: all but the clock, and what is remembered besides the holdings."""
-    names = ("accounts", "book_lots", "book_quanta", "pool", "fund", "shortfall")
+    names = ("accounts", "order_count", "book_lots", "book_quanta", "pool", "fund", "shortfall")
     return {name: getattr(state, name) for name in names}
 
 

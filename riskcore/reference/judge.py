@@ -12,16 +12,18 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from .account_margin import Margin, margin
+from .activity import Activity, Refused, asked_of
 from .adl_policies import SCORES, WEIGHTS, Figures
 from .clock import new_intervals
 from .float64 import Float64, Sums
+from .journal import apply_row
 from .path import longs_hold_more
 from .prices import Prices
 from .shares import integer_weights
-from .state import Account, start_state
+from .state import Account, Asked, start_state
 from .throttle import account_key
 from .tick import Tick
-from .tick_state import UNCHANGING, Deal
+from .tick_state import UNCHANGING, Deal, TickState
 from .venue import Market, Venue
 
 CERTAIN = 1e-9  # of the gross amounts: a thousand times what float64 can be wrong by
@@ -38,6 +40,9 @@ class Accounts(Protocol):
 
     def account(self, number: int) -> Account:
         """A copy of an account."""
+
+    def is_there(self, number: int) -> bool:
+        """Whether an account has been opened by now."""
 
     def holders(self, symbol: str, are_long: bool) -> list[int]:
         """The accounts with a position on a side of a market, ascending."""
@@ -56,18 +61,6 @@ class Accounts(Protocol):
 
     def recorded(self, number: Any, symbol: str) -> list[tuple[int, int]]:
         """Counterparties and lots of the recorded ADL of an account's position, in their order."""
-
-
-class Asked(dict):
-    """Values by key, each made when it is asked for."""
-
-    def __init__(self, make: Callable[[Any], Any]):
-        super().__init__()
-        self.make = make
-
-    def __missing__(self, key):
-        self[key] = self.make(key)
-        return self[key]
 
 
 class Estimate:
@@ -135,19 +128,13 @@ class Estimate:
         return equity > 0.0 and (exposure == 0.0 or maintenance < most * equity)
 
 
-class JudgedTick(Tick):
-    """One tick from the selection on; the accounts are numbered, and read when they are asked for."""
+class Judged(TickState):
+    """What is decided from a few of all accounts, which are numbered, and read when they are asked for."""
 
-    def __init__(self, judge: Judge, number: int, time_ns: int, prices: Prices, accounts: Accounts, fund: dict):
-        super().__init__(judge.venue, judge.memory, time_ns, prices, judge.seed)
-        self.judge, self.source, self.number = judge, accounts, number
-        self.state.accounts, self.state.fund = Asked(accounts.account), fund
-        self.swept = Asked(accounts.account)
-        self.start_margins = True  # there are ratios from here on
-        self.figures_at_sweep = Asked(self.float64_at_sweep)
-        self.levels, self.limits, self.worst_average = map(Asked, map(self.reader_of, BOOK_TABLES))
-        self.last_prices: dict = {}
-        self.written: set = set()
+    def set_source(self, accounts: Accounts) -> None:
+        """Take over where the accounts are read, as they are at the sweep or before all actions."""
+        self.source, self.written = accounts, set[Any]()
+        self.state.accounts, self.swept = Asked(accounts.account), Asked(accounts.account)
 
     def estimate(self, account: Account) -> Estimate:
         """The margin of an account."""
@@ -177,6 +164,74 @@ class JudgedTick(Tick):
         found = look.covers_initial()
         return super().covers_initial(look.exact) if found is None else found
 
+    def record(self, event: str, reason: str, account_id, *price, **changes) -> None:
+        """Make a change by its row."""
+        super().record(event, reason, account_id, *price, **changes)
+        if event not in UNCHANGING:
+            self.written |= {account_id, changes.get("counterparty")}
+
+    def pool_totals(self, asset: str) -> tuple:
+        """`pool_lent` and `pool_borrowed`."""
+        lent, borrowed = self.source.pool_totals(asset)
+        for one in self.written:
+            if isinstance(one, int):
+                for sign, accounts in ((1, self.state.accounts), (-1, self.swept)):
+                    free, account_lent = accounts[one].balances.get(asset, (0, 0))
+                    lent, borrowed = lent + sign * account_lent, borrowed + sign * max(-free, 0)
+        return lent, borrowed
+
+
+class JudgedActivity(Judged, Activity):
+    """Actions between two ticks beside their recorded rows."""
+
+    def __init__(self, judge: Judge, time_ns: int, prices: Prices | None, accounts: Accounts):
+        super().__init__(judge.venue, judge.memory, prices)
+        self.set_source(accounts)
+        self.state.opening, self.latest = Asked(accounts.account), max(self.state.acted, time_ns)
+        self.undo: tuple = ()
+
+    def is_there(self, account_id) -> bool:
+        """Whether there is an account."""
+        return isinstance(account_id, int) and self.source.is_there(account_id)
+
+    def can_open(self, account_id) -> bool:
+        """Whether the settings of an account that is opened are known."""
+        return isinstance(account_id, int)
+
+    def decide(self, first: dict) -> tuple[list[dict], str]:
+        """The rows of the action that a recorded row asked for, and why it is refused, if it is."""
+        self.undo, self.rows = self.saved({"account": first["account"], "other": first["counterparty"]}), []
+        try:
+            self.carry_out(asked_of(self.state, first), is_checked=first["reason"] == "request")
+        except Refused as error:
+            return [], str(error)
+        return self.rows, ""
+
+    def take_over(self, recorded: list[dict]) -> None:
+        """Make the changes of recorded rows in the place of those of the last action."""
+        self.put_back(*self.undo)
+        for row in recorded:
+            apply_row(self.state, row)
+            self.written |= {row["account"], row["counterparty"]}
+            self.latest = max(self.latest, row["time"])
+
+    def finish(self) -> None:
+        """Forget the accounts: they are read anew."""
+        self.state.accounts, self.state.acted = {}, self.latest
+
+
+class JudgedTick(Judged, Tick):
+    """One tick from the selection on; the accounts are numbered, and read when they are asked for."""
+
+    def __init__(self, judge: Judge, number: int, time_ns: int, prices: Prices, accounts: Accounts, fund: dict):
+        super().__init__(judge.venue, judge.memory, time_ns, prices, judge.seed)
+        self.set_source(accounts)
+        self.judge, self.number, self.state.fund = judge, number, fund
+        self.start_margins = True  # there are ratios from here on
+        self.figures_at_sweep = Asked(self.float64_at_sweep)
+        self.levels, self.limits, self.worst_average = map(Asked, map(self.reader_of, BOOK_TABLES))
+        self.last_prices: dict = {}
+
     def swept_figures(self, account_id):
         """The figures of an account at the sweep, in float64."""
         return self.figures_at_sweep[account_id]
@@ -185,12 +240,6 @@ class JudgedTick(Tick):
         """The same, computed: of an account that is as it was at the sweep from what it is now."""
         look = self.estimate(self.swept[account_id]) if account_id in self.written else self.look(account_id)
         return self.float64.swept(look.sums, look)
-
-    def record(self, event: str, reason: str, account_id, *price, **changes) -> None:
-        """Make a change by its row."""
-        super().record(event, reason, account_id, *price, **changes)
-        if event not in UNCHANGING:
-            self.written |= {account_id, changes.get("counterparty")}
 
     # -- what the columns of all accounts tell
 
@@ -203,16 +252,6 @@ class JudgedTick(Tick):
         accounts = sorted({*self.source.borrowers(asset), *(one for one in self.written if isinstance(one, int))})
         debts = {one: -self.state.accounts[one].balances.get(asset, (0,))[0] for one in accounts}
         return {one: debt for one, debt in debts.items() if debt > 0}
-
-    def pool_totals(self, asset: str) -> tuple:
-        """`pool_lent` and `pool_borrowed`."""
-        lent, borrowed = self.source.pool_totals(asset)
-        for one in self.written:
-            if isinstance(one, int):
-                for sign, accounts in ((1, self.state.accounts), (-1, self.swept)):
-                    free, account_lent = accounts[one].balances.get(asset, (0, 0))
-                    lent, borrowed = lent + sign * account_lent, borrowed + sign * max(-free, 0)
-        return lent, borrowed
 
     def reader_of(self, table: str) -> Callable[[tuple], Any]:
         """What reads the levels, the band or the worst average price of a side of a market."""
@@ -309,11 +348,15 @@ class Judge:
 
     def pass_over(self, time_ns: int) -> None:
         """Remember an instant that is not left out and at which nobody is liquidating."""
-        self.memory.decided, self.memory.is_quiet = time_ns, True
+        self.memory.decided, self.memory.is_quiet, self.memory.proposals = time_ns, True, {}
 
     def tick(self, number: int, time_ns: int, prices: Prices, accounts: Accounts, fund: dict) -> JudgedTick:
         """The tick of a number, to be decided."""
         return JudgedTick(self, number, time_ns, prices, accounts, fund)
+
+    def activity(self, time_ns: int, prices: Prices | None, accounts: Accounts) -> JudgedActivity:
+        """Actions after a tick, by the time and the prices of it; before the first without prices."""
+        return JudgedActivity(self, time_ns, prices, accounts)
 
     def low_first(self, prices: Prices, symbol: str, held: Iterable[int]) -> bool:
         """Whether the low of a bar comes before its high on the path `adverse`, of lots held at prices."""

@@ -35,6 +35,7 @@ class LastBook(TickState):
             equity = self.after(account_id, change, flow, symbol).net_equity
             fee = self.payable(rhe(abs(value) * rate), equity, market.settle)
             self.fill("market_close", quote.reason, account_id, BOOK, symbol, size, change, flow, fee)
+            self.fill_rates[account_id, symbol] = rate
         if quote.lots < size:
             self.record("unfilled", quote.reason, account_id, market=symbol, requested=size - quote.lots)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -10,16 +11,29 @@ from .numbers import INFINITY, number, rhe, whole
 from .venue import Venue
 
 
+class Asked(dict):
+    """Values by key, each made when it is asked for."""
+
+    def __init__(self, make: Callable[[Any], Any]):
+        super().__init__()
+        self.make = make
+
+    def __missing__(self, key):
+        self[key] = self.make(key)
+        return self[key]
+
+
 @dataclass(frozen=True)
 class Order:
     """A resting order."""
 
-    index: int  # row in the table of all orders at the start
+    index: int  # number: of the orders at the start its row, of a placed one how many there were before it
     market: str
     side: str
     price: Fraction
     lots: int
     reduce_only: bool
+    id: str = ""  # the user's, by default the number
 
 
 @dataclass
@@ -48,6 +62,21 @@ class Account:
     def open_lots(self, market: str, side: str) -> int:
         """`bids` or `asks`: resting lots, reduce-only orders left out (Margin of an account)."""
         return sum(o.lots for o in self.orders if (o.market, o.side) == (market, side) and not o.reduce_only)
+
+
+def in_order(orders: list[Order], places: list) -> list[Order]:
+    """Orders by market, of `places`, bids first, then price and number."""
+    return sorted(orders, key=lambda one: (places.index(one.market), one.side == "ask", one.price, one.index))
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A slice that a tick proposed to the host whose books they are, as far as it was not filled (Host mode)."""
+
+    event: str  # of the row that a fill of it gets
+    lots: int  # what the account is to gain, signed
+    limit: Fraction | None  # the worst price, None: any
+    rate: Fraction  # of the fee
 
 
 @dataclass
@@ -93,6 +122,12 @@ class State:
     last_slice: dict = field(default_factory=dict)  # (account id, market): time of its last fill by a slice
     sold: dict = field(default_factory=dict)  # account id: quanta of its slices in the running interval
     opening: dict = field(default_factory=dict)  # account id: Account, of those that are opened at some time
+    placing: dict = field(default_factory=dict)  # number: Order as it is placed, of those that are placed at some time
+    order_count: int = 0  # orders until now, those of the start included
+    settles: dict = field(default_factory=dict)  # market: asset that it settles in
+    book_of_host: bool = False  # whether the order books are the host's (Host mode)
+    proposals: dict = field(default_factory=dict)  # (account id, market): Proposal of the last tick
+    acted: int = 0  # time of the last action
     adl_on: bool = False  # whether the fund has switched ADL on (Stages)
     venue: Venue | None = None  # after its changes; None: it had none
     delisted: frozenset = frozenset()  # markets
@@ -134,7 +169,8 @@ def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> Sta
 
     for index, row in enumerate(sorted(orders, key=order_key)):
         lots, price = whole(number(row["quantity"]) / venue.markets[row["market"]].step_size), number(row["price"])
-        order = Order(index, row["market"], row["side"], price, lots, bool(row.get("reduce_only")))
+        text = str(index) if row.get("order") is None else str(row["order"])
+        order = Order(index, row["market"], row["side"], price, lots, bool(row.get("reduce_only")), text)
         accounts[row["account"]].orders.append(order)
     return start_state(venue, accounts)
 
@@ -161,4 +197,7 @@ def start_state(venue: Venue, accounts: dict) -> State:
     guard_states = {market: GuardState() for market in venue.markets}
     asset_states = {asset: AssetState() for asset in venue.assets}
     ledgers = book_lots, book_quanta, pool, premiums, fund, shortfall
-    return State(accounts, *ledgers, minute, hour, total, guard_states, asset_states)
+    state = State(accounts, *ledgers, minute, hour, total, guard_states, asset_states)
+    state.settles = {symbol: market.settle for symbol, market in venue.markets.items()}
+    state.order_count = sum(len(account.orders) for account in accounts.values())
+    return state

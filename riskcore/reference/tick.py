@@ -10,25 +10,24 @@ from dataclasses import dataclass
 from .account_margin import SweptMargins
 from .accrual import Accrual
 from .backstop import Backstop
-from .book import Book
 from .clock import due_periods, new_intervals
 from .close_out import CloseOut
 from .events import Events, Scheduled
 from .guards import Guards
-from .last_book import LastBook
+from .host_book import HostBook
 from .numbers import INFINITY, SECOND, rhe, whole
 from .path import Point, path
 from .price_updates import WINDOW
 from .prices import Prices, known
 from .repay import Repay
 from .settlement import Settlement
-from .state import State
+from .state import State, in_order
 from .throttle import account_key, mix
 from .tick_state import UNCHANGING
 from .venue import Venue
 
 
-class Tick(Events, Guards, Accrual, Settlement, Repay, Book, Backstop, LastBook, CloseOut):
+class Tick(Events, Guards, Accrual, Settlement, Repay, HostBook, Backstop, CloseOut):
     """One tick: selection, and the phases in their order."""
 
     def between_ticks(self) -> None:
@@ -62,7 +61,7 @@ class Tick(Events, Guards, Accrual, Settlement, Repay, Book, Backstop, LastBook,
     def cancel(self) -> None:
         """1 Cancel."""
         for account_id in self.selected:
-            for o in self.state.accounts[account_id].orders:
+            for o in in_order(self.state.accounts[account_id].orders, list(self.venue.markets)):
                 self.record("cancel", "liquidation", account_id, market=o.market, order=o.index, requested=o.lots)
 
     def waterfall(self) -> None:
@@ -72,12 +71,12 @@ class Tick(Events, Guards, Accrual, Settlement, Repay, Book, Backstop, LastBook,
         for round_ in rounds:
             self.repay(round_)
             if stages[0] == "book":
-                self.book(round_)
+                self.slices(round_)
         self.after_book = stages[0] == "book"
         for place, stage in enumerate(stages):
             if stage == "book" and place > 0:
                 for round_ in rounds:
-                    self.book(round_)
+                    self.slices(round_)
                 self.after_book = True
             elif stage == "backstop":
                 self.backstop()
@@ -86,12 +85,13 @@ class Tick(Events, Guards, Accrual, Settlement, Repay, Book, Backstop, LastBook,
                 self.deleverage()
         if "adl" not in stages:
             self.lends()
-        self.last_book()
+        self.rest()
         self.close_out()
         self.name_what_remains()
 
     def phases(self) -> None:
         """The phases, and what the next instants remember of them (The phases; Instants that are left out)."""
+        self.state.proposals = {}
         self.put_in_order()
         self.waterfall()
         self.state.decided = self.time_ns
@@ -194,6 +194,8 @@ def step(
     book_times = {symbol: ns}; lows and highs: the bars by symbol; funding = [{"time", "market", "rate"}, ...];
     venue_changes = [{"time", "market" or "asset", "field", "value"}, ...]. A tick that is refused is a ValueError.
     """
+    if time_ns < state.acted:
+        raise ValueError("the tick is before the last action")
     state, rows, seen, venues, venue = copy.deepcopy(state), [], {}, {}, state.venue or venue
     given = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
     bars = checked_bars(known(lows), known(highs), given.marks)

@@ -19,7 +19,7 @@ from .state import Account, State
 from .throttle import WORD, draw
 from .venue import Venue
 
-UNCHANGING = ("trigger", "skip", "harm", "expire", "unfilled")  # events that change no account
+UNCHANGING = ("trigger", "skip", "harm", "expire", "unfilled", "propose")  # events that change no account
 
 
 @dataclass
@@ -98,6 +98,8 @@ class TickState:
         self.filled = dict.fromkeys(venue.markets, 0)  # lots filled by slices in this tick
         self.converted_at_index = dict.fromkeys(venue.assets, 0)  # quanta of conversions at the index
         self.escalated: set = set()
+        self.taken: list = []  # (level, lots taken of it) of the stage in progress
+        self.fill_rates: dict = {}  # (account id, symbol): fee rate of its last fill in the book
         self.after_book = False  # whether the stage `book` has come already
         self.sides: dict = {}  # (symbol, whether they are long): {counterparty: score or weight}
         self.deleveraged: dict = {}  # (account id, symbol): lots closed by ADL in this tick
@@ -177,7 +179,9 @@ class TickState:
         """Move quanta from the lends to the free balance."""
         self.record("redeem", reason, account_id, asset=asset, quanta=quanta, lent=-quanta)
 
-    def fill(self, event, reason, account_id, other, symbol, requested, change, flow, fee=0, fund=0) -> None:
+    def fill(
+        self, event, reason, account_id, other, symbol, requested, change, flow, fee=0, fund=0, price=None, order=None
+    ) -> None:
         """Trade `change` lots for the signed money `flow` with `other`, who also pays `fund` (Numbers)."""
         accounts, paid = self.state.accounts, -(flow + fund)
         lots, *amounts = accounts[account_id].positions[symbol]
@@ -189,8 +193,9 @@ class TickState:
         changes = {"requested": requested, "lots": change, "cost": cost, "cash": flow + cost, "fee": fee, "fund": fund}
         changes |= {"counter_cost": counter_cost, "counter_cash": paid + counter_cost}
         changes |= {"entry": entry, "counter_entry": counter_entry}
-        names = {"counterparty": other, "market": symbol, "settle": self.venue.markets[symbol].settle}
-        self.record(event, reason, account_id, self.price_of(symbol, change, flow), **names, **changes)
+        names = {"counterparty": other, "market": symbol, "settle": self.venue.markets[symbol].settle, "order": order}
+        price = self.price_of(symbol, change, flow) if price is None else float(price)
+        self.record(event, reason, account_id, price, **names, **changes)
 
     def convert(self, account_id, asset: str, quanta: int, reason: str, settle=None) -> int:
         """Sell (quanta < 0) or buy an asset for settle, or another asset, at the tick's price; gives the proceeds."""
@@ -316,6 +321,7 @@ class TickState:
         for level, taken in zip(self.levels[symbol, side], fill.taken, strict=False):
             level[1] -= taken
             level[2][2] += taken if is_refilled else 0
+            self.taken.append((level, taken))
 
     def hand_over(self, event: str, reason: str, deal: Deal, other, taken: int) -> None:
         """A fill: the account gets its part of `flow`, the fund of `to_fund` (4 Backstop, 5 ADL)."""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Float, Int
-from ..record import ACTIVITY, EVENT, Rows
+from ..record import EVENT, Rows
 from .holdings import Holdings, market_value
 from .recorded_run import RecordedRun
 
@@ -20,7 +20,7 @@ _EVENTS = {
     "slippage": ("book", "market_close", "convert"), "provider_edge": ("backstop",), "adl": ("adl",),
     "funding": ("funding",), "interest": ("interest",), "delisting": ("delist",),
     "shortfall": ("fund", "socialize", "shortfall"),
-    "activity": ACTIVITY,
+    "activity": ("transfer", "deposit", "withdraw", "fill", "borrow", "repay"),
 }  # fmt: skip
 """Events whose rows change equity, by cause; rows of other events only move money within an account."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from .._typing import Bool, Float, Int
-from ..record import EVENT, Rows
-from ..state import Accounts
+from ..record import Rows, follow_orders
+from ..state import Accounts, Orders
 from ..venue import Venue
 
 
@@ -25,8 +25,8 @@ class Holdings:
         Of each position row.
     free, lent, unsettled : ndarray of int64, shape (B,)
         Of each balance row.
-    order_lots : ndarray of int64, shape (O,)
-        Of each order; 0 once it is cancelled.
+    order_lots, order_price : ndarray of int64, shape (O,)
+        Lots of each order, 0 while it is not open, and its limit price in ticks.
     """
 
     start: Accounts
@@ -38,6 +38,7 @@ class Holdings:
     lent: Int
     unsettled: Int
     order_lots: Int
+    order_price: Int
     _position_key: Int
     _balance_key: Int
 
@@ -50,10 +51,9 @@ class Holdings:
             start.position_accounts().astype(np.int64) * start.market_count + columns.market,
             start.balance_accounts().astype(np.int64) * start.asset_count + columns.asset,
         )
-        lots, cost, entry, free, lent, unsettled, order_lots = (
-            column.copy() for column in (*copied, start.orders.lots)
-        )
-        return cls(start, venue, lots, cost, entry, free, lent, unsettled, order_lots, *keys)
+        lots, cost, entry, free, lent, unsettled = (column.copy() for column in copied)
+        orders = start.orders.lots.copy(), start.orders.price.copy()
+        return cls(start, venue, lots, cost, entry, free, lent, unsettled, *orders, *keys)
 
     def apply(self, rows: Rows, of_account: Bool | None = None, of_counterparty: Bool | None = None) -> None:
         """Apply the changes that journal rows made.
@@ -89,7 +89,7 @@ class Holdings:
             row = np.searchsorted(self._balance_key, account * self.start.asset_count + side["asset"])[changed]
             for column, change in ((self.free, quanta), (self.lent, lent)):
                 np.add.at(column, row, change[changed])
-        self.order_lots[one["order"][one["event"] == EVENT["cancel"]]] = 0
+        follow_orders(self.order_lots, self.order_price, one, self.venue.markets.tick_size)
 
     def accounts(self) -> Accounts:
         """Return the accounts as they are now."""
@@ -98,9 +98,13 @@ class Holdings:
             self.venue, start.ids,
             (start.position_accounts(), columns.market, self.lots.copy(), self.cost.copy(), self.entry.copy()),
             (start.balance_accounts(), columns.asset, self.free.copy(), self.lent.copy(), self.unsettled.copy()),
-            replace(start.orders, lots=self.order_lots.copy()), start.leverage_limit, start.rounded, start.owner_ids,
-            start.opened,
+            self._orders(), start.leverage_limit, start.rounded, start.owner_ids, start.opened,
         ).frozen()  # fmt: skip
+
+    def _orders(self) -> Orders:
+        orders = self.start.orders
+        columns = orders.columns._replace(lots=self.order_lots.copy(), price=self.order_price.copy())
+        return Orders(columns, orders.ids, orders.first)
 
 
 def market_value(accounts: Accounts, venue: Venue, tick: Int, lot_value: Float, quantum_value: Float) -> Float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, fields, replace
@@ -20,10 +20,9 @@ from ..boundary import RiskDataError, as_text, counted, escaped, schemas
 from ..kernels.layouts import AccountColumns
 from ..venue import Provider, Units, Venue, must_be_venue
 from .fills import change
-from .growth import AXES
 from .ids import did_you_mean
 from .read import _ORDERS, _rows
-from .rows import Orders, PositionRows, Rows, _key, _rows_of
+from .rows import Orders, PositionRows, Rows, _key, _locked, _rows_of
 from .sweep_view import SweepView
 from .write import AccountFrames, to_frames
 
@@ -109,7 +108,8 @@ class Accounts:
         balances : DataFrame
             account, asset, quantity (negative is borrowed), lent (optional, counts as collateral).
         orders : DataFrame, optional
-            account, market, side (bid, ask), price (whole ticks), quantity (whole lots), reduce_only (optional).
+            account, market, side (bid, ask), price (whole ticks), quantity (whole lots), reduce_only (optional), order
+            (optional: the id of the order, text or a whole number; by default its number).
         settings : DataFrame, optional
             account, leverage_limit (optional), unsettled (optional, units of the venue's settle asset), owner
             (optional: an id; the account itself where it is missing). The accounts of one owner are never each other's
@@ -185,7 +185,7 @@ class Accounts:
             Account row, asset row, free, lent and unsettled quanta, by account and asset; each account has the venue's
             settle asset and the settle assets of its positions.
         orders : Orders
-            Open orders, by account, market, side, price.
+            Orders, in any order.
         leverage_limit : ndarray of float64, shape (A,)
             +inf without a limit.
         rounded : float
@@ -406,18 +406,43 @@ class Accounts:
         known = len(self)
         vars(self).update(fields)
         vars(self).pop("owner", None)
-        if (rows := vars(self).get("_rows_opened")) is not None:
+        if len(self) < known:
+            vars(self).pop("_rows_opened", None)
+        elif (rows := vars(self).get("_rows_opened")) is not None:
             rows |= {id_: known + n for n, id_ in enumerate(self.ids[known:].tolist())}
 
     @property
     def sweep_view(self) -> SweepView:
         """The columns that a sweep reads: made once if nobody can write to the accounts' columns, else anew each time.
 
-        Who keeps a view of columns that are written to, as the engine does, refreshes it.
+        Who keeps a view of columns that are written to, as the engine does, refreshes it, at the latest when it is
+        asked for (`before_sweep`).
         """
+        if (refresh := vars(self).get("_before_sweep")) is not None:
+            refresh()
         if self.columns.lots.flags.writeable:
             return SweepView.of(self.columns, self.units)
         return self._sweep_view_once
+
+    def before_sweep(self, refresh: Callable[[], None]) -> None:
+        """Have a function called whenever the sweep view is asked for.
+
+        Parameters
+        ----------
+        refresh : callable
+            Of the owner of the state: refreshes the view if columns have changed.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> view = accounts.view()
+        >>> view.before_sweep(lambda: print("refreshed"))
+        >>> len(view.sweep_view.columns.account)
+        refreshed
+        8
+        """
+        vars(self)["_before_sweep"] = refresh
 
     @cached_property
     def _sweep_view_once(self) -> SweepView:
@@ -475,9 +500,9 @@ class Accounts:
         (False, True)
         """
         columns = AccountColumns(*(_locked(column) for column in self.columns))
-        orders = Orders(**{f.name: _locked(getattr(self.orders, f.name)) for f in fields(Orders)})
         return replace(
-            self, ids=_locked(self.ids), columns=columns, orders=orders, leverage_limit=_locked(self.leverage_limit),
+            self, ids=_locked(self.ids), columns=columns, orders=self.orders.view(),
+            leverage_limit=_locked(self.leverage_limit),
             owner_ids=None if self.owner_ids is None else _locked(self.owner_ids),
         )  # fmt: skip
 
@@ -496,7 +521,7 @@ class Accounts:
         >>> accounts.copy().frozen().may_change
         False
         """
-        for array in (*self.columns, *vars(self.orders).values(), self.ids, self.leverage_limit, self.owners):
+        for array in (*self.columns, *self.orders.columns, self.ids, self.leverage_limit, self.owners):
             _owner(array).flags.writeable = False
         return self.view()
 
@@ -520,7 +545,7 @@ class Accounts:
         vars(self).update(vars(self.frozen()))
 
     def copy(self) -> Accounts:
-        """Return a copy with own arrays of every column that a liquidation changes.
+        """Return a copy with own arrays of every column that a liquidation or an account's own action changes.
 
         Returns
         -------
@@ -536,9 +561,89 @@ class Accounts:
         >>> state.to_frames().balances["quantity"].tolist(), accounts.to_frames().balances["quantity"].tolist()
         ([81.0, 401.0], [80.0, 400.0])
         """
-        columns = self.columns._replace(**{name: _copied(getattr(self.columns, name)) for name in _CHANGING})
-        orders = Orders(**{f.name: getattr(self.orders, f.name).copy() for f in fields(Orders)})
-        return replace(self, columns=columns, orders=orders)
+        columns = AccountColumns(
+            **{name: (_copied if name in _CHANGING else _locked)(of) for name, of in self.columns._asdict().items()}
+        )
+        return replace(self, columns=columns, orders=self.orders.copy(), leverage_limit=self.leverage_limit.copy())
+
+    def place_order(
+        self, account: int, market: int, side: int, price: int, lots: int, *, reduce_only: bool, id_: str | None = None
+    ) -> int:
+        """Place an order of an account that has a position row in the market.
+
+        Parameters
+        ----------
+        account, market : int
+            Rows.
+        side : int
+            1 of a bid, -1 of an ask.
+        price, lots : int
+            Ticks and lots.
+        reduce_only : bool
+            Whether the order can only reduce a position.
+        id_ : str, optional
+            Its id; by default its number.
+
+        Returns
+        -------
+        int
+            The number of the order.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> state, market = accounts.copy(), venue.markets.row["SOL_USDC_PERP"]
+        >>> number = state.place_order(0, market, -1, 21_000, 200, reduce_only=False)
+        >>> state.columns.open_ask.tolist(), state.columns.open_orders.tolist()
+        ([200, 0], [1, 0])
+        """
+        number = self.orders.append(account, market, side, price, lots, reduce_only=reduce_only, id_=id_)
+        self.columns.open_orders[account] += 1
+        self._count_open(number, lots)
+        return number
+
+    def change_order(self, number: int, lots: int, price: int | None = None) -> None:
+        """Give an order another size, and another limit price.
+
+        Parameters
+        ----------
+        number : int
+            Number of the order.
+        lots : int
+            Its lots from now on; 0 closes it.
+        price : int, optional
+            Its limit price from now on, ticks; by default as before.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> state, market = accounts.copy(), venue.markets.row["SOL_USDC_PERP"]
+        >>> number = state.place_order(0, market, -1, 21_000, 200, reduce_only=False)
+        >>> state.change_order(number, 50)
+        >>> state.columns.open_ask.tolist(), state.columns.open_orders.tolist()
+        ([50, 0], [1, 0])
+        >>> state.change_order(number, 0)
+        >>> state.columns.open_ask.tolist(), state.columns.open_orders.tolist()
+        ([0, 0], [0, 0])
+        """
+        orders = self.orders.columns
+        before = int(orders.lots[number])
+        if (lots > 0) != (before > 0):
+            account = orders.account[number]
+            self.columns.open_orders[account] = int(self.columns.open_orders[account]) + (1 if lots else -1)
+        self._count_open(number, lots - before)
+        orders.lots[number] = lots
+        if price is not None:
+            orders.price[number] = price
+
+    def _count_open(self, number: int, lots: int) -> None:
+        """Add lots of an order to the sums of its side."""
+        orders = self.orders.columns
+        if not orders.reduce_only[number]:
+            row = self.position_row(int(orders.account[number]), int(orders.market[number]))
+            (self.columns.open_bid if orders.side[number] > 0 else self.columns.open_ask)[row] += lots
 
     def position_accounts(self) -> Int:
         """Return the account row of every position row.
@@ -662,45 +767,6 @@ class Accounts:
         rows, counts = _rows_of(span, distinct)
         key = _key(np.repeat(distinct, counts), kind[rows], 1 << 16)
         return np.asarray(rows[np.searchsorted(key, _key(accounts, kinds, 1 << 16))])
-
-    def part(self, accounts: Int) -> Accounts:
-        """Return a copy of some accounts alone, without the list of their orders.
-
-        Parameters
-        ----------
-        accounts : ndarray of int64, shape (n,)
-            Account rows, ascending.
-
-        Returns
-        -------
-        Accounts
-            The n accounts; one can write to their columns.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from riskcore.sample import two_accounts
-        >>> venue, accounts = two_accounts()
-        >>> accounts.part(np.array([1]))
-        Accounts(1 account, 1 position, 0 open orders, 400.00 USDC in balances)
-        """
-        columns, taken, first = self.columns, dict[str, Any](), {}
-        for axis in ("position", "balance"):
-            span = f"{axis}_span"
-            rows, counts = _rows_of(getattr(columns, span), accounts)
-            end = np.cumsum(counts)
-            taken[span] = np.stack([end - counts, end], axis=1).astype(np.uint32)
-            taken |= {name: getattr(columns, name)[rows] for name in AXES[axis]}
-            first[span] = end - counts, counts
-        moved = first["balance_span"][0] - columns.balance_span[accounts, 0].astype(np.int64)
-        of_position = np.repeat(moved, first["position_span"][1])
-        taken["position_balance"] = (taken["position_balance"] + of_position).astype(np.uint32)
-        taken["settle_row"] = (columns.settle_row[accounts] + moved).astype(np.uint32)
-        taken |= {name: getattr(columns, name)[accounts] for name in ("open_orders", "leverage_fraction")}
-        orders = Orders(**{f.name: getattr(self.orders, f.name)[:0] for f in fields(Orders)})
-        owners = None if self.owner_ids is None else self.owner_ids[accounts]
-        limit = self.leverage_limit[accounts]
-        return Accounts(self.ids[accounts], AccountColumns(**taken), orders, limit, 0.0, self.units, owners)
 
     def in_debt(self, accounts: Int) -> Bool:
         """Return whether each of some accounts has borrowed anything.
@@ -859,6 +925,11 @@ class Accounts:
         >>> accounts.rows_of("fills", "account", pd.Series([2, 1, 2])).tolist()
         [1, 0, 1]
         """
+        if ids.dtype == np.int64 and self.ids.dtype == np.int64 and len(self) > self.opened:
+            rows = ids.to_numpy() - self.ids[0]  # ids that follow one another need no search
+            inside = (rows >= 0) & (rows < len(self) - self.opened)
+            if inside.all() and (self.ids[rows] == ids.to_numpy()).all():
+                return np.asarray(rows)
         codes, distinct = pd.factorize(ids)
         rows = np.full(len(distinct), -1)
         if _FEW * len(distinct) > len(self):
@@ -940,6 +1011,7 @@ def must_fit(accounts: object, venue: Venue) -> None:
 _FEW = 16  # accounts among which one is looked up in the time that indexing one takes
 _CHANGING = (
     "lots", "open_bid", "open_ask", "cost", "entry", "free", "lent", "balance_cost", "unsettled", "open_orders",
+    "leverage_fraction",
 )  # fmt: skip
 
 
@@ -955,12 +1027,6 @@ def _copied(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _owner(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the array that owns the memory of a view."""
     return array.base if isinstance(array.base, np.ndarray) else array
-
-
-def _locked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def _span(owner: AnyInt, accounts: int) -> npt.NDArray[np.uint32]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .._typing import Int
 from ..kernels.layouts import AccountColumns
 from ..venue import Venue
-from .rows import Opened, _key, _rows_of
+from .rows import Opened, _key, _locked, _rows_of
 
 if TYPE_CHECKING:
     from .accounts import Accounts
@@ -22,6 +22,7 @@ AXES = {
 }
 """Columns of `AccountColumns` by what their rows are."""
 _OF_ACCOUNTS = ("ids", "leverage_limit", "owner_ids")
+_FIXED = ("position_span", "market", "position_balance", "balance_span", "asset", "settle_row")  # by this module alone
 _KIND = {"position": "market", "balance": "asset"}
 _FEW = 16  # a batch that adds rows to one account in 16 lays all rows out anew
 _WIDTH = 1 << 16  # of a key: markets and assets are numbers of 16 bits
@@ -51,7 +52,7 @@ class Growth:
     >>> venue, accounts = two_accounts()
     >>> state = accounts.copy()
     >>> growth = Growth(state, state.view(), venue)
-    >>> growth.add(Opened.of([9], [np.inf], [9]), np.empty((0, 2), np.int64), np.array([[0, 1], [2, 0]]))
+    >>> added = growth.add(Opened.of([9], [np.inf], [9]), np.empty((0, 2), np.int64), np.array([[0, 1], [2, 0]]))
     >>> len(state), state.row_of(9), [len(state.balances_of(row)) for row in range(3)]
     (3, 2, [2, 1, 1])
     """
@@ -62,7 +63,7 @@ class Growth:
         self._used = {"position": len(state.columns.lots), "balance": len(state.columns.free), "account": len(state)}
         self._reserved: dict[tuple[str, int], int] = {}  # end of the rows that are kept for an account
 
-    def add(self, opened: Opened, positions: Int, balances: Int) -> None:
+    def add(self, opened: Opened, positions: Int, balances: Int) -> tuple[int, Int, Int]:
         """Add accounts, and rows of nothing where accounts have none yet.
 
         Parameters
@@ -74,6 +75,13 @@ class Growth:
         balances : ndarray of int64, shape (n, 2)
             Account and asset of balance rows.
 
+        Returns
+        -------
+        opened : int
+            Number of accounts that were added.
+        positions, balances : ndarray of int64, shape (m, 2)
+            Account and market, or asset, of the rows that were added.
+
         Examples
         --------
         >>> import numpy as np
@@ -82,7 +90,7 @@ class Growth:
         >>> venue, accounts = two_accounts()
         >>> state, nothing = accounts.copy(), np.empty((0, 2), np.int64)
         >>> growth = Growth(state, state.view(), venue)
-        >>> growth.add(NOBODY_OPENED, np.array([[0, 0]]), nothing)
+        >>> added = growth.add(NOBODY_OPENED, np.array([[0, 0]]), nothing)
         >>> len(state.positions_of(0)), state.packed
         (2, False)
         """
@@ -93,8 +101,9 @@ class Growth:
             "balance": self._missing("balance", np.concatenate([balances, of_opened.T, of_markets.T])),
             "position": self._missing("position", positions),
         }
+        added = len(opened.ids), missing["position"], missing["balance"]
         if not len(opened.ids) and not any(map(len, missing.values())):
-            return
+            return added
         if not self._buffers:
             self._lay_out({})
         if len(opened.ids):
@@ -106,6 +115,52 @@ class Growth:
                 for account in np.unique(keys[:, 0]).tolist():
                     self._insert(axis, account, keys[keys[:, 0] == account, 1])
         self._publish()
+        return added
+
+    def remove(self, opened: int, positions: Int, balances: Int) -> None:
+        """Remove what the last call of `add` has added, which holds nothing.
+
+        Parameters
+        ----------
+        opened : int
+            Number of accounts.
+        positions, balances : ndarray of int64, shape (m, 2)
+            Account and market, or asset, of rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import NOBODY_OPENED, Growth
+        >>> venue, accounts = two_accounts()
+        >>> state, nothing = accounts.copy(), np.empty((0, 2), np.int64)
+        >>> growth = Growth(state, state.view(), venue)
+        >>> growth.remove(*growth.add(NOBODY_OPENED, np.array([[0, 0]]), nothing))
+        >>> len(state.positions_of(0)), state.packed
+        (1, True)
+        """
+        if not opened and not len(positions) and not len(balances):
+            return
+        for axis, keys in (("position", positions), ("balance", balances)):
+            for account, kind in keys.tolist():
+                self._delete(axis, account, kind)
+        self._used["account"] -= opened
+        for account in np.unique(np.concatenate([positions[:, 0], balances[:, 0]])).tolist():
+            if account < self._used["account"]:
+                self._name_balances(account)
+        self._lay_out({})
+        self._publish()
+
+    def _delete(self, axis: str, account: int, kind: int) -> None:
+        """Remove a row of nothing from an account."""
+        buffers = self._buffers
+        span, kinds = buffers[f"{axis}_span"], buffers[_KIND[axis]]
+        first, end = span[account].tolist()
+        row = first + int(np.searchsorted(kinds[first:end], kind))
+        for name in AXES[axis]:
+            buffers[name][row : end - 1] = buffers[name][row + 1 : end].copy()
+            buffers[name][end - 1] = 0
+        span[account, 1] = end - 1
 
     def pack(self) -> None:
         """Lay all rows out in the order of the accounts, without rows that nobody has.
@@ -118,7 +173,7 @@ class Growth:
         >>> venue, accounts = two_accounts()
         >>> state, nothing = accounts.copy(), np.empty((0, 2), np.int64)
         >>> growth = Growth(state, state.view(), venue)
-        >>> growth.add(NOBODY_OPENED, np.array([[0, 0]]), nothing)
+        >>> added = growth.add(NOBODY_OPENED, np.array([[0, 0]]), nothing)
         >>> len(state.positions_of(0)), state.packed
         (2, False)
         >>> growth.pack()
@@ -243,18 +298,13 @@ class Growth:
         """Give the state and its view the columns as they are now."""
         used = {name: self._used[axis] for axis, names in AXES.items() for name in names}
         columns = AccountColumns(*(self._buffers[name][: used[name]] for name in AccountColumns._fields))
+        fixed = columns._replace(**{name: _locked(getattr(columns, name)) for name in _FIXED})
         count, packed = self._used["account"], not self._reserved
         of_accounts = {name: self._buffers[name][:count] for name in _OF_ACCOUNTS if name in self._buffers}
         for accounts in (self._state, self._view):
             opened = accounts.opened + count - len(accounts)
-            fields = {"columns": columns, "packed": packed, "opened": opened, **of_accounts}
+            fields = {"columns": fixed, "packed": packed, "opened": opened, **of_accounts}
             if accounts is self._view:
                 fields |= {name: _locked(array) for name, array in of_accounts.items()}
                 fields["columns"] = AccountColumns(*(_locked(column) for column in columns))
             accounts._replace_fields(fields)
-
-
-def _locked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view

@@ -9,6 +9,7 @@ import numpy as np
 from .._limits import AMOUNT_LIMIT
 from .._typing import Bool, Float, Int
 from ..venue import Venue
+from .proposals import Proposals
 
 
 @dataclass
@@ -38,6 +39,8 @@ class Ledger:
         Time of the last fill of a slice by account and market row; kept where the policy has a cooldown.
     sold : dict
         Settle quanta of slices in the running interval by account row; kept where the policy has a cap on accounts.
+    proposals : Proposals
+        Slices that the last tick proposed to the host, as far as the host has not filled them.
 
     Examples
     --------
@@ -62,6 +65,7 @@ class Ledger:
     adl_on: bool = False
     last_slice: dict[tuple[int, int], int] = field(default_factory=dict)
     sold: dict[int, int] = field(default_factory=dict)
+    proposals: Proposals = field(default_factory=Proposals)
 
     def must_fit(self) -> None:
         """Check that no amount is past the range of whole numbers.

@@ -11,6 +11,7 @@ import pandas as pd
 from .._limits import AMOUNT_LIMIT, POSITION_LIMIT, TOTAL_LIMIT
 from .._typing import AnyInt, Float, Int
 from ..boundary import RiskDataError, schemas, units
+from ..kernels.layouts import OrderColumns
 from ..venue import Venue
 from .ids import did_you_mean, lookalikes, ranked_numbers, ranked_texts
 from .ids import order as order_of
@@ -270,11 +271,18 @@ def _orders(venue: Venue, table: pd.DataFrame, account: Int) -> Orders:
     if "reduce_only" in table.columns:
         reduce_only = table["reduce_only"].to_numpy(bool)
     order = np.lexsort((price, -side, market, account))
-    return Orders(
-        account=account[order],
-        market=market[order],
-        side=side[order],
-        price=price[order],
-        lots=lots[order],
-        reduce_only=reduce_only[order],
-    )
+    columns = OrderColumns._make(column[order] for column in (account, market, side, price, lots, reduce_only))
+    return Orders(columns, _order_ids(table, account, order) if "order" in table.columns else None)
+
+
+def _order_ids(table: pd.DataFrame, account: Int, order: Int) -> dict[int, str]:
+    """Ids of the orders that were given one, by number; ``order`` has the row of each number in the table."""
+    given = table["order"].tolist()
+    ids = {number: given[row] for number, row in enumerate(order.tolist()) if given[row] is not None}
+    seen = set()
+    for number, (row, owner) in enumerate(zip(order.tolist(), account[order].tolist(), strict=True)):
+        if (key := (owner, ids.get(number, str(number)))) in seen:
+            rule = "must not be the id of another open order of the account"
+            raise RiskDataError("orders", "order", rule, row=row, value=key[1])
+        seen.add(key)
+    return {number: id_ for number, id_ in ids.items() if id_ != str(number)}

@@ -132,7 +132,7 @@ class SweepView:
         >>> state = accounts.copy()
         >>> view = state.sweep_view
         >>> nothing = np.empty((0, 2), np.int64)
-        >>> Growth(state, state.view(), venue).add(Opened.of([9], [np.inf], [9]), nothing, nothing)
+        >>> added = Growth(state, state.view(), venue).add(Opened.of([9], [np.inf], [9]), nothing, nothing)
         >>> view.grow(state.columns, np.array([2]))
         >>> view.slots(np.array([2])).tolist(), view.differs(state.columns)
         ([2], False)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from .._typing import Float, Int
 from ..boundary import natural
+from ..venue import Units
 from .rows import costs
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class AccountFrames(NamedTuple):
     balances : DataFrame
         account, asset, quantity, lent.
     orders : DataFrame
-        account, market, side, price, quantity, reduce_only.
+        account, market, side, price, quantity, reduce_only; order where an id is not the number of the row.
     settings : DataFrame
         account, leverage_limit (NaN: none), unsettled (settle units), of accounts that have one of the two or another
         owner; owner where an account has another one than itself.
@@ -64,7 +65,7 @@ def _positions(accounts: Accounts) -> pd.DataFrame:
     quantity = natural(lots, venue_units.steps, market)
     price = {}
     for name, paid in (("entry_price", columns.entry[row]), ("settle_price", columns.cost[row])):
-        price[name] = _price(accounts, paid, lots, market)
+        price[name] = average_prices(venue_units, paid, lots, market)
     price["settle_price"] = np.where(columns.cost[row] == columns.entry[row], np.nan, price["settle_price"])
     if np.isnan(price["settle_price"]).all():
         del price["settle_price"]
@@ -72,9 +73,8 @@ def _positions(accounts: Accounts) -> pd.DataFrame:
     return pd.DataFrame({"account": owner, "market": _names(venue_units.markets, market), "quantity": quantity} | price)
 
 
-def _price(accounts: Accounts, paid: Int, lots: Int, market: Int) -> Float:
+def average_prices(venue_units: Units, paid: Int, lots: Int, market: Int) -> Float:
     """Average price at which quanta were paid for positions: a whole number of ticks where one gives ``paid``."""
-    venue_units = accounts.units
     step, multiplier, quantum = (size[market] for size in venue_units.market_sizes)
     value = np.abs(lots) * step * multiplier / quantum  # quanta at a price of 1
     # less than half a quantum was paid, rounded to none: any such price gives the same amount
@@ -104,9 +104,9 @@ def _balances(accounts: Accounts) -> pd.DataFrame:
 
 def _orders(accounts: Accounts) -> pd.DataFrame:
     orders, venue_units = accounts.orders, accounts.units
-    row = np.flatnonzero(orders.lots)
+    row = orders.in_order(np.flatnonzero(orders.lots))
     market = orders.market[row]
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "account": accounts.ids[orders.account[row]],
             "market": _names(venue_units.markets, market),
@@ -116,6 +116,8 @@ def _orders(accounts: Accounts) -> pd.DataFrame:
             "reduce_only": orders.reduce_only[row],
         }
     )
+    ids = [orders.id_of(number) for number in row.tolist()]
+    return frame if ids == list(map(str, range(len(ids)))) else frame.assign(order=ids)
 
 
 def _settings(accounts: Accounts) -> pd.DataFrame:

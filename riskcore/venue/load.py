@@ -272,13 +272,14 @@ def _listing(
     """Columns of a `Listing`, given the rows of the settle assets and the multipliers."""
     tick: list[Fraction] = []
     step: list[Fraction] = []
-    impact, limit, rows, takes_orders = [], [], [], []
+    impact, limit, rows, takes_orders, is_closed = [], [], [], [], []
     for (index, market), k, per in zip(listed, settle, multiplier, strict=True):
         state = market.order_book_state or "Open"
         if state not in _BOOK_STATES:
             words = ", ".join(_BOOK_STATES)
             raise _wrong(f"markets[{index}].orderBookState", f"must be one of {words}", state)
         takes_orders.append(_BOOK_STATES[state])
+        is_closed.append(state == "Closed")
         path = f"markets[{index}].filters"
         price = market.filters.price
         tick.append(_positive(f"{path}.price.tickSize", price.tick_size))
@@ -311,7 +312,7 @@ def _listing(
         "max_ticks": integers[0].copy(), "value_num": integers[1].copy(), "value_den": integers[2].copy(),
         "min_impact": min_impact, "max_impact": max_impact,
         "min_multiplier": min_multiplier, "max_multiplier": max_multiplier,
-        "takes_orders": np.array(takes_orders, bool),
+        "takes_orders": np.array(takes_orders, bool), "is_closed": np.array(is_closed, bool),
     }  # fmt: skip
 
 

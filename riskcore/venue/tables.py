@@ -41,7 +41,7 @@ class Listing:
     ``inverse`` one ``-step * multiplier / price``. ``value_num / value_den`` quanta of the settle asset are the value
     of a lot at one tick; of an inverse contract ``-value_num / (value_den * ticks)``. ``max_ticks`` are the ticks of
     maxPrice, and at most 10**13. Multipliers of the price-impact band and of the limit-price band are None where the
-    venue has none. ``takes_orders`` is False where the book fills no order.
+    venue has none. ``takes_orders`` is False where the book fills no order, ``is_closed`` True where it is closed.
     """
 
     symbol: tuple[str, ...]
@@ -58,6 +58,7 @@ class Listing:
     min_multiplier: tuple[Fraction | None, ...]
     max_multiplier: tuple[Fraction | None, ...]
     takes_orders: Bool
+    is_closed: Bool
 
     @cached_property
     def tick_size(self) -> Float:

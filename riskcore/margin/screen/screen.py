@@ -364,7 +364,7 @@ class Screen:
         >>> state = accounts.copy()
         >>> view, nothing = state.view(), np.empty((0, 2), np.int64)
         >>> screen = rc.Screen(view, venue, check=True)
-        >>> Growth(state, view, venue).add(Opened.of([9], [np.inf], [9]), nothing, nothing)
+        >>> added = Growth(state, view, venue).add(Opened.of([9], [np.inf], [9]), nothing, nothing)
         >>> screen.grown(np.array([2]))
         >>> screen.select({"SOL_USDC_PERP": 190.0}).account.tolist()
         [1]
