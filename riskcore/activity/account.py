@@ -821,6 +821,12 @@ class Account:
         return Fill(realized, entry, lots * step.numerator / step.denominator)
 
 
+def no_prices_of(venue: Venue) -> Prices:
+    """Return prices of before the first tick: the venue's settle asset alone has one."""
+    markets, assets = np.full(len(venue.markets.symbol), np.nan), np.full(len(venue.assets.symbol), np.nan)
+    return Prices.used(venue, markets, markets, markets, assets, np.zeros(len(markets), np.int64))
+
+
 def margin_of(accounts: Accounts, account: int, prices: Prices) -> Margin:
     """Return the margin of an account at prices.
 
