@@ -644,7 +644,9 @@ class Engine:
         pending, self._pending = self._pending, []
         try:
             rows = np.concatenate([done.rows for done in pending]) if len(pending) > 1 else pending[0].rows
-            accounts = np.unique(np.concatenate([done.accounts for done in pending]))
+            accounts = np.concatenate([done.accounts for done in pending])
+            if len(accounts) > 1:
+                accounts = np.unique(accounts)
             if any(done.has_grown for done in pending):
                 self._invariants.opened()
                 self._screen.grown(accounts)
