@@ -319,10 +319,11 @@ def _order_after(n, actions, state, orders, is_checked):
 
 
 @inner_kernel
-def _try_fill(n, actions, state, orders, rules, is_checked):
+def _try_fill(n, is_found, actions, state, orders, rules, is_checked):
     """Test a fill by all rules but those of margin: why not, or DONE, and what the venue asks.
 
     n           int64           ()       action
+    is_found    bool            ()       whether its position row is found already
     actions     int64           (N, 10)  columns above, in/out
     state       AccountColumns  ()       see layouts.py
     orders      OrderColumns    ()       see layouts.py
@@ -330,7 +331,9 @@ def _try_fill(n, actions, state, orders, rules, is_checked):
     is_checked  bool            ()       whether the venue checks the action
     """
     a, m, o, change = actions[n, ACCOUNT], actions[n, ITEM], actions[n, ORDER], actions[n, AMOUNT]
-    p = actions[n, ROW] = _find(a, m, state.position_span, state.market)
+    p = actions[n, ROW]
+    if not is_found:
+        p = actions[n, ROW] = _find(a, m, state.position_span, state.market)
     if p < 0:
         return NO_ROW, 0
     if rules[IS_DELISTED, m] != 0:
@@ -568,15 +571,15 @@ def carry_out(first, last, is_sure, actions, state, orders, rules, pooled, reduc
     rows         int64             (R, 11)  columns above, in/out
     progress     int64             (3,)     in/out, entries above
     """
-    is_checked = prices is not None
+    is_checked, is_found = prices is not None, last - first > 1
     for n in range(first, last):
-        if last - n > 1 and (n - first) % _AHEAD == 0:
+        if is_found and (n - first) % _AHEAD == 0:
             progress[FETCHED] = _fetch(n, min(n + _AHEAD, last), actions, state)
         kind, a = actions[n, KIND], actions[n, ACCOUNT]
         status, asks = DONE, 0
         room = rows.shape[0] - progress[WRITTEN]
         if kind == FILL:
-            status, asks = _try_fill(n, actions, state, orders, rules, is_checked)
+            status, asks = _try_fill(n, is_found, actions, state, orders, rules, is_checked)
             begin, end = _reduce_only_range(a, actions[n, ITEM], reduce_only)
             room -= end - begin
         elif kind in (PLACE, CHANGE, CANCEL):
