@@ -182,12 +182,12 @@ class Engine:
     seed : int
         Of the draws, 64 bits: which legs act in a round, and a random order of accounts. They depend on the seed, the
         time and the account's id alone.
-    check_screen : bool
-        Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
     book : str
         "engine": liquidations fill in the tick's books. "host": the books belong to the host of the run, to whom slices
         are proposed (`StepResult.slices`), and who confirms what it filled; the policy's ``liquidation_interval`` is
         null then: ticks are the clock.
+    check_screen : bool
+        Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
     record : bool
         Keep every tick for `save`. The ticks kept are written to the run folder when they come to 256 MiB; an engine
         that has no folder yet warns then, once. Without it nothing is kept, and nothing can be saved.
