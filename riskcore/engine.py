@@ -184,12 +184,12 @@ class Engine:
     seed : int
         Of the draws, 64 bits: which legs act in a round, and a random order of accounts. They depend on the seed, the
         time and the account's id alone.
-    check_screen : bool
-        Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
     book : str
         "engine": liquidations fill in the tick's books. "host": the books belong to the host of the run, to whom slices
         are proposed (`StepResult.slices`), and who confirms what it filled; the policy's ``liquidation_interval`` is
         null then: ticks are the clock.
+    check_screen : bool
+        Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
     record : bool
         Keep every tick for `save`. The ticks kept are written to the run folder when they come to 256 MiB; an engine
         that has no folder yet warns then, once. Without it nothing is kept, and nothing can be saved.
@@ -644,7 +644,9 @@ class Engine:
         pending, self._pending = self._pending, []
         try:
             rows = np.concatenate([done.rows for done in pending]) if len(pending) > 1 else pending[0].rows
-            accounts = np.unique(np.concatenate([done.accounts for done in pending]))
+            accounts = np.concatenate([done.accounts for done in pending])
+            if len(accounts) > 1:
+                accounts = np.unique(accounts)
             if any(done.has_grown for done in pending):
                 self._invariants.opened()
                 self._screen.grown(accounts)
