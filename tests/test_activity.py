@@ -372,7 +372,7 @@ def test_many_accounts_and_rows_are_added_one_by_one():
     engine = rc.Engine(rc.Accounts.from_frames(venue, none, balances), venue, check_screen=True, record=False)
     rng = np.random.default_rng(0)
     expected = {10_000: 100.0}
-    for n, id_ in enumerate(rng.permutation(9_000)[:700].tolist()):
+    for n, id_ in enumerate(rng.permutation(9_000)[:300].tolist()):
         fills = [
             fill(0.5, account, market) for account, market in zip(rng.choice(list(expected), 2), MARKETS, strict=True)
         ]
