@@ -301,6 +301,19 @@ def fill_for_value(m, lots, value, fee, account):
 
 
 @inner_kernel
+def fill_at_price(m, lots, price, fee, account):
+    """Fill lots at a price, its money rounded once to whole quanta; a `Fill`.
+
+    m        int64         ()  0 <= m < M, a market of the account
+    lots     int64         ()  signed
+    price    float64       ()  units of the quote, > 0
+    fee      int64         ()  quanta of the settle asset paid
+    account  SmallAccount  ()  its position, balance and sums change
+    """
+    return fill_for_value(m, lots, value_of_lots(abs(lots), price, m, account), fee, account)
+
+
+@inner_kernel
 def funding_of_lot(m, rate, account):
     """Funding of a lot at a rate and the present mark, without its sign, parts of 10**-9 of a quantum.
 

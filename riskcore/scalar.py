@@ -761,7 +761,7 @@ def fill_position(account: SmallAccount, market: int, lots: int, price: float, f
     >>> rc.scalar.fill_position(account, 2, -250, 202.0, 0).realized
     5000000
     """
-    return _rules.fill_for_value(market, lots, _rules.value_of_lots(abs(lots), price, market, account), fee, account)
+    return _rules.fill_at_price(market, lots, price, fee, account)
 
 
 @kernel
