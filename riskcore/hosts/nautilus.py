@@ -352,10 +352,10 @@ class LiquidationModule(SimulationModule):
         if result.selected.size:
             for order in self.exchange.get_open_orders():
                 self.exchange.get_matching_engine(order.instrument_id).cancel_order(order)
-        for close in result.fills.itertuples():
-            self._fill(close)
-        if confirmed := [row for piece in result.slices.itertuples() for row in self._send(piece)]:
-            self.engine.apply(confirmed, check="off")
+            for close in result.fills.itertuples():
+                self._fill(close)
+            if confirmed := [row for piece in result.slices.itertuples() for row in self._send(piece)]:
+                self.engine.apply(confirmed, check="off")
         self._set_balances()
         self._margins.append((time, *self.engine.margin(self.account)[:6]))
         self._acting = False

@@ -289,6 +289,19 @@ def test_the_fills_of_slices_are_the_same_in_both_worlds(book, oms, tmp_path):
     assert module.margins["mmr"].iloc[-1] < 1
 
 
+def test_liquidations_between_two_ticks_reach_the_host(tmp_path):
+    """With the venue's own clock the engine acts between the host's data; the host hears of it at the next data."""
+    module = Checked(VENUE.replace(policy={"liquidation_interval": 20}))
+    fall = {BTC: np.linspace(100_000.0, 95_000.0, 12)}
+    plan = Plan({0: lambda p: p.market(BTC, 0.2)})
+    backtest(quotes(fall), module, [plan])
+    run = recorded(module, tmp_path / "run")
+    journal = fills(run.rows, run.venue, run.accounts)
+    between = journal["time"].astype("int64") % (60 * SECOND) != START % (60 * SECOND)
+    assert 0 < between.sum() < len(journal)
+    assert len({event.client_order_id for event in of_kind(plan, "OrderFilled", slices=True)}) == len(journal)
+
+
 @pytest.mark.parametrize("book", ["engine", "host"])
 def test_a_second_run_after_a_reset_is_the_first(book):
     module = LiquidationModule(VENUE, book)
