@@ -28,7 +28,7 @@ from nautilus_trader.model.data import (
 from nautilus_trader.model.enums import AccountType, BookAction, BookType, OmsType, OrderSide
 from nautilus_trader.model.identifiers import InstrumentId, Symbol
 from nautilus_trader.model.identifiers import Venue as HostVenue
-from nautilus_trader.model.objects import Money, Price, Quantity
+from nautilus_trader.model.objects import Currency, Money, Price, Quantity
 from nautilus_trader.trading.config import StrategyConfig
 from nautilus_trader.trading.strategy import Strategy
 
@@ -41,7 +41,7 @@ from tests.test_docstrings import violations
 
 HOST = HostVenue("SIM")
 START, SECOND = 1_760_130_000 * 10**9, 10**9
-BTC, ETH = "BTC_USDC_PERP", "ETH_USDC_PERP"
+BTC, ETH, SOL = "BTC_USDC_PERP", "ETH_USDC_PERP", "SOL_USDC_PERP"
 VENUE = rc.load_venue("backpack").replace(policy={"liquidation_interval": None, "slice_probability": 1})
 FEES = {"maker_fee": Decimal("0.0002"), "taker_fee": Decimal("0.0005")}
 
@@ -236,6 +236,21 @@ def test_strategies_that_hold_opposite_positions_are_one_account():
     host = backtest(quotes(walk(1, 20)), module, plans)
     assert len(host.cache.positions_open()) == 2
     assert engine_lots(module.engine) == {BTC: Fraction(1, 100)}
+
+
+@pytest.mark.parametrize("oms", [OmsType.NETTING, OmsType.HEDGING])
+@pytest.mark.parametrize("book", ["engine", "host"])
+def test_slices_close_the_positions_on_the_side_of_the_net_one(book, oms):
+    module = Checked(VENUE, book)
+    long = Plan({0: lambda p: p.market(BTC, 0.2), 1: lambda p: p.market(BTC, 0.1)}, "001")
+    short = Plan({0: lambda p: p.market(BTC, -0.04)}, "002")
+    fall = np.r_[np.linspace(100_000.0, 95_500.0, 60), np.full(30, 95_500.0)]
+    host = backtest(quotes({BTC: fall}), module, [short, long], oms=oms)
+    assert of_kind(long, "OrderFilled", slices=True)
+    assert not of_kind(short, "OrderFilled", slices=True)
+    (kept,) = [position for position in host.cache.positions_open() if position.strategy_id == short.id]
+    assert kept.signed_decimal_qty() == Decimal("-0.04")
+    assert module.margins["mmr"].iloc[-1] < 1
 
 
 CRASH = walk(3, 240, btc=-4e-4)
@@ -514,6 +529,43 @@ def test_an_instrument_without_a_market_may_be_listed_and_not_traded():
     assert module.engine.ticks == 5
     with pytest.raises(rc.RiskDataError, match=r"instrument, value ETH-USDC-PERP\.SIM: must be a market of the venue"):
         backtest(quotes(walk(1, 5)), LiquidationModule(venue), [Plan({1: lambda p: p.market(ETH, 1.0)})])
+
+
+@pytest.mark.parametrize("book", ["engine", "host"])
+def test_collateral_that_the_engine_sells_leaves_the_balance_at_the_host(book, tmp_path):
+    """10 SOL are collateral beside 100 USDC; the loss of a position is paid with them in the liquidation."""
+    listed = instruments() | {SOL: instrument(VENUE, SOL, "SIM", **FEES)}
+    falls = {BTC: np.r_[np.linspace(100_000.0, 90_400.0, 40), np.full(20, 90_400.0)], SOL: np.full(60, 200.0)}
+    module = LiquidationModule(VENUE, book)
+    plan = Plan({0: lambda p: p.market(BTC, 0.2)})
+    cash = [Money(100, USDC), Money(10, Currency.from_str("SOL"))]
+    host = backtest(quotes(falls, listed=listed), module, [plan], cash=cash, listed=listed)
+    assert module.margins["equity"].iloc[0] == pytest.approx(100 + 0.95 * 2_000, rel=0.02)
+    events = recorded(module, tmp_path / "run").events
+    sold = events[(events["event"] == "convert") & (events["asset"] == "SOL")]
+    assert len(sold)
+    account = host.cache.account_for_venue(HOST)
+    columns, assets = module.engine.accounts.columns, VENUE.assets
+    for row in module.engine.accounts.balances_of(0):
+        symbol, quantum = assets.symbol[columns.asset[row]], assets.quantum[columns.asset[row]]
+        own = int(columns.free[row] + columns.lent[row] - columns.balance_cost[row]) * quantum
+        cost = sum(cost for _, cost in held(host).values()) if symbol == "USDC" else 0
+        balance = Fraction(account.balance_total(Currency.from_str(symbol)).as_decimal())
+        assert float(balance - cost) == pytest.approx(float(own), abs=1e-7)
+
+
+def test_data_of_two_venues_may_alternate():
+    """The module of a venue hears of the other's data; a tick comes at each change of venue in a timestamp."""
+    module, other = Checked(VENUE), HostVenue("OTHER")
+    path = {BTC: np.linspace(100_000.0, 99_000.0, 10)}
+    host = backtest(quotes(path), module, [Plan({0: lambda p: p.market(BTC, 0.01)})], run=False)
+    host.add_venue(other, OmsType.NETTING, AccountType.MARGIN, [Money(1, USDC)])
+    away = {BTC: instrument(VENUE, BTC, "OTHER")}
+    host.add_instrument(away[BTC])
+    host.add_data(quotes(path, listed=away))
+    host.run()
+    assert module.engine.ticks == 10
+    assert engine_lots(module.engine) == {BTC: Fraction(1, 100)}
 
 
 def test_funding_reaches_the_host(tmp_path):
