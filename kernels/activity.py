@@ -319,10 +319,11 @@ def _order_after(n, actions, state, orders, is_checked):
 
 
 @inner_kernel
-def _try_fill(n, actions, state, orders, rules, is_checked):
+def _try_fill(n, is_found, actions, state, orders, rules, is_checked):
     """Test a fill by all rules but those of margin: why not, or DONE, and what the venue asks.
 
     n           int64           ()       action
+    is_found    bool            ()       whether its position row is found already
     actions     int64           (N, 10)  columns above, in/out
     state       AccountColumns  ()       see layouts.py
     orders      OrderColumns    ()       see layouts.py
@@ -330,7 +331,9 @@ def _try_fill(n, actions, state, orders, rules, is_checked):
     is_checked  bool            ()       whether the venue checks the action
     """
     a, m, o, change = actions[n, ACCOUNT], actions[n, ITEM], actions[n, ORDER], actions[n, AMOUNT]
-    p = actions[n, ROW] = _find(a, m, state.position_span, state.market)
+    p = actions[n, ROW]
+    if not is_found:
+        p = actions[n, ROW] = _find(a, m, state.position_span, state.market)
     if p < 0:
         return NO_ROW, 0
     if rules[IS_DELISTED, m] != 0:
@@ -568,15 +571,15 @@ def carry_out(first, last, is_sure, actions, state, orders, rules, pooled, reduc
     rows         int64             (R, 11)  columns above, in/out
     progress     int64             (3,)     in/out, entries above
     """
-    is_checked = prices is not None
+    is_checked, is_found = prices is not None, last - first > 1
     for n in range(first, last):
-        if last - n > 1 and (n - first) % _AHEAD == 0:
+        if is_found and (n - first) % _AHEAD == 0:
             progress[FETCHED] = _fetch(n, min(n + _AHEAD, last), actions, state)
         kind, a = actions[n, KIND], actions[n, ACCOUNT]
         status, asks = DONE, 0
         room = rows.shape[0] - progress[WRITTEN]
         if kind == FILL:
-            status, asks = _try_fill(n, actions, state, orders, rules, is_checked)
+            status, asks = _try_fill(n, is_found, actions, state, orders, rules, is_checked)
             begin, end = _reduce_only_range(a, actions[n, ITEM], reduce_only)
             room -= end - begin
         elif kind in (PLACE, CHANGE, CANCEL):
@@ -673,3 +676,50 @@ def margin_of(account, state, prices, figures):
     figures[4] = account_status(
         sums.equity, sums.exposure, sums.maintenance, sums.gross, prices.acmf_divisor, prices.acmf_offset
     )
+
+
+ROW_COLUMNS = (
+    "account", "counterparty", "market", "asset", "settle", "order", "requested", "lots", "cost", "cash", "entry",
+    "fee", "quanta", "lent", "counter_cash", "fund",
+)  # fmt: skip
+"""Columns of the journal that `row_values` writes."""
+
+
+@kernel
+def row_values(actions, written, settle, party, free, lent, values):
+    """Whole numbers of the rows of the journal that actions have written.
+
+    actions  int64  (N, 10)  see above
+    written  int64  (R, 11)  see above
+    settle   int64  (M,)     asset row of each market's money
+    party    int64  (C,)     counterparty of each kind of row; of a transfer the action says it
+    free     int64  (C,)     sign with which the quantity of each kind changes the free balance
+    lent     int64  (C,)     and the lent one
+    values   int64  (16, R)  out, `ROW_COLUMNS`
+    """
+    for n in range(written.shape[0]):
+        action, kind = written[n, R_ACTION], written[n, R_KIND]
+        item, amount, flow, fee = (
+            actions[action, ITEM],
+            actions[action, AMOUNT],
+            actions[action, FLOW],
+            actions[action, FEE],
+        )
+        values[:, n] = 0
+        values[0, n] = actions[action, ACCOUNT]
+        values[1, n] = actions[action, ORDER] if kind == TRANSFER else party[kind]
+        values[2:6, n] = -1
+        if kind in (FILL, CONFIRM):
+            values[2, n], values[4, n], values[5, n] = item, settle[item], written[n, R_ORDER]
+            values[6, n] = written[n, R_LOTS_BEFORE] if kind == CONFIRM else 0
+            values[7, n], values[8, n], values[10, n] = written[n, R_LOTS], written[n, R_COST], written[n, R_ENTRY]
+            values[9, n], values[11, n] = flow + written[n, R_COST], fee
+            # the fee of a fill goes to the market, that of a slice to the fund
+            values[14, n] = -flow if kind == CONFIRM else fee - flow
+            values[15, n] = 0 if kind == CONFIRM else -fee
+        elif PLACE <= kind <= CANCEL:
+            values[2, n], values[5, n], values[6, n] = item, written[n, R_ORDER], written[n, R_LOTS]
+        elif kind == INTEREST:
+            values[3, n], values[12, n] = item, -written[n, R_LOTS]
+        elif DEPOSIT <= kind <= REDEEM:
+            values[3, n], values[12, n], values[13, n] = item, free[kind] * amount, lent[kind] * amount

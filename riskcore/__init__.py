@@ -61,7 +61,7 @@ else:
         "boundary": ["RecordingWarning", "RiskDataError"],
         "engine": ["Engine", "StepResult"],
         "margin": [
-            "LiquidationPrices", "Margin", "MarginTable", "MarginTables", "Selection", "Selections",
+            "LiquidationPrices", "MarginTable", "MarginTables", "Selection", "Selections",
             "explain_margin", "largest_orders", "liquidation_prices", "select", "sweep", "sweep_rows", "what_if",
         ],
         "margin.screen": ["Screen"],
