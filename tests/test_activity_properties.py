@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from riskcore import Engine, RiskDataError, reference
 from riskcore.audit import audit
+from riskcore.sample import two_accounts
 
 from .activities import Scribe
 from .comparison import assert_same_row, assert_same_state, natural_rows, totals
@@ -118,3 +119,16 @@ def test_a_run_that_is_resumed_passes_the_audit(seed: int, book: str, scene: Sce
         pair.engine.save(path)
         report = audit(path, reference=True)
         assert report.ok, report.breaches.to_dict("records")
+
+
+def test_an_order_with_the_number_of_one_that_was_taken_back_shrinks():
+    """A refused batch places an order of number 0; the next one of this number is reduce-only."""
+    venue, accounts = two_accounts()
+    engine, market = Engine(accounts, venue), "SOL_USDC_PERP"
+    order = {"action": "place", "account": 1, "market": market, "side": "ask", "quantity": 10.0, "price": 250.0}
+    with pytest.raises(RiskDataError):
+        engine.apply([order, order | {"account": 99}], check="off")
+    engine.apply([order | {"reduce_only": True}], check="off")
+    held = engine.account(1).positions[market].quantity
+    engine.account(1).fill(market, 1.0 - held, 200.0, check="off")
+    assert engine.account(1).orders["0"].quantity == 1.0

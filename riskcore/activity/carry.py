@@ -155,8 +155,6 @@ class ReduceOnly:
     def of(self, accounts: Accounts) -> Int:
         """Return the index, with the orders that were placed since."""
         columns = accounts.orders.columns
-        if self.seen > len(columns.lots):  # orders were taken back
-            self.index, self.seen = np.empty((0, 2), np.int64), 0
         if self.seen < len(columns.lots):
             new = np.flatnonzero(columns.reduce_only[self.seen :]) + self.seen
             if new.size:
@@ -165,6 +163,11 @@ class ReduceOnly:
                 self.index = np.ascontiguousarray(index[np.lexsort((index[:, 1], index[:, 0]))])
             self.seen = len(columns.lots)
         return self.index
+
+    def forget(self, count: int) -> None:
+        """Forget the orders from a number on, which are taken back."""
+        self.index = np.ascontiguousarray(self.index[self.index[:, 1] < count])
+        self.seen = min(self.seen, count)
 
 
 def rules_of(venue: Venue, delisted: Any) -> Int:
@@ -300,6 +303,7 @@ class _Carrying:
     def _take_back(self) -> None:
         self._undo_rows()
         self.state.orders.truncate(self.orders_before)
+        self.hands.reduce_only.forget(self.orders_before)
         if self.added is not None:
             self.hands.growth.remove(*self.added)
 
