@@ -14,6 +14,7 @@ from ..accrual import entry_interest
 from ..boundary import RiskDataError, exact, natural
 from ..kernels import activity as kernels
 from ..kernels import journal
+from ..kernels.integer_math import cost_change
 from ..kernels.layouts import LedgerArrays
 from ..kernels.margin import SAFE
 from ..liquidation import remember_fill
@@ -390,7 +391,8 @@ class _Carrying:
             due = float(fee * self.venue.assets.quantum[asset])
             raise self.actions.refusal(n, "fee", f"must be the fee of the proposed slice, {due:.12g}, to one quantum")
         balance = int(state.columns.position_balance[position])
-        if abs(int(state.columns.free[balance])) + abs(flow) + abs(int(state.columns.cost[position])) >= POSITION_LIMIT:
+        cost = int(cost_change(held, int(state.columns.cost[position]), lots, flow))
+        if abs(int(state.columns.free[balance]) + flow + cost - int(row[kernels.FEE])) >= POSITION_LIMIT:
             raise self._refusal(n, kernels.TOO_MUCH_MONEY)
         if self.proposals_before is None:
             self.proposals_before = Proposals(ledger.proposals)
