@@ -13,11 +13,17 @@ SMOKE := tests/test_times.py tests/test_account_ids.py tests/test_small_cases.py
 # Kernels as Python runs them, line by line: what ends in minutes so.
 INTERPRETED := $(SMOKE) tests/test_kernels.py tests/test_reference.py tests/test_scalar.py
 COVERED := 55
+# The trading research tools that riskcore.hosts works in: no two of them agree on versions of NumPy and pandas.
+HOSTS := .venv-hosts
+HOST_NAMES := hftbacktest nautilus vectorbt
+
+# The tests start a hundred processes, which would compile every module again.
+export PYTHONDONTWRITEBYTECODE :=
 
 ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
 
-.PHONY: help demo test test-lowest test-nojit coverage lint bench bench-smoke gate simulate study october month storm \
-    pictures report-check clean
+.PHONY: help demo test test-hosts hosts warm test-lowest test-nojit coverage lint bench bench-smoke gate simulate study \
+    october month storm pictures report-check clean
 
 help:  ## this list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "%-14s%s\n", $$1, $$2}' Makefile
@@ -27,6 +33,19 @@ demo: $(VENV)/.cli  ## a generated crash from start to finish, in a new folder u
 
 test: $(VENV)/.dev  ## the tests, examples in docstrings among them
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	$(if $(filter file,$(origin PYTEST_ARGS)),$(MAKE) --no-print-directory test-hosts)
+
+test-hosts: $(HOST_NAMES:%=test-host-%)  ## the contract tests and the page of each host, each in its own venv
+
+# The plain loop over pandas, which has no package of its own, runs beside vectorbt.
+test-host-%: $(HOSTS)/%/.dev
+	$(HOSTS)/$*/bin/python -m pytest -q tests/hosts/test_$*.py riskcore/hosts/$*.py \
+	    $(if $(filter vectorbt,$*),tests/hosts/test_pandas.py)
+
+hosts: $(HOST_NAMES:%=$(HOSTS)/%/.dev)
+
+warm: $(VENV)/.dev
+	$(BIN)/riskcore warm
 
 test-lowest: $(LOWEST)/.dev  ## some tests on the lowest versions that pyproject.toml promises
 	$(LOWEST)/bin/python -m pytest -q $(SMOKE)
@@ -82,7 +101,7 @@ report-check: $(VENV)/.dev  ## a report in headless Chromium (not installed here
 	$(BIN)/python -m tests.report_check
 
 clean:  ## remove what these targets made, .venv included
-	rm -rf $(VENV) $(LOWEST) runs build dist *.egg-info asv_benchmarks/.asv .coverage .hypothesis \
+	rm -rf $(VENV) $(LOWEST) $(HOSTS) runs build dist *.egg-info asv_benchmarks/.asv .coverage .hypothesis \
 	    .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -108,4 +127,15 @@ $(LOWEST)/.dev: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt \
 	    --editable '.[cli]' hypothesis pytest setuptools
+	@touch $@
+
+# One after another: each installation writes riskcore.egg-info.
+$(HOSTS)/hftbacktest/.dev: | $(VENV)/.dev
+$(HOSTS)/nautilus/.dev: | $(HOSTS)/hftbacktest/.dev
+$(HOSTS)/vectorbt/.dev: | $(HOSTS)/nautilus/.dev
+
+$(HOSTS)/%/.dev: pyproject.toml
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	    --editable '.[cli,$*]' hypothesis pytest
 	@touch $@

@@ -27,8 +27,10 @@ from .activity import (
     Start,
     add_to_ledger,
     carry_out,
+    have_prices,
     margin_of,
     must_be_check,
+    no_prices_of,
     rules_of,
 )
 from .boundary import RecordingWarning, RiskDataError, as_html, as_text, counted, escaped, frame_as_html, moment
@@ -182,12 +184,12 @@ class Engine:
     seed : int
         Of the draws, 64 bits: which legs act in a round, and a random order of accounts. They depend on the seed, the
         time and the account's id alone.
-    check_screen : bool
-        Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
     book : str
         "engine": liquidations fill in the tick's books. "host": the books belong to the host of the run, to whom slices
         are proposed (`StepResult.slices`), and who confirms what it filled; the policy's ``liquidation_interval`` is
         null then: ticks are the clock.
+    check_screen : bool
+        Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
     record : bool
         Keep every tick for `save`. The ticks kept are written to the run folder when they come to 256 MiB; an engine
         that has no folder yet warns then, once. Without it nothing is kept, and nothing can be saved.
@@ -600,9 +602,7 @@ class Engine:
         row = self._row_of("margin", id)
         if self._prices is None:
             if self._no_prices is None:
-                markets, assets = np.full(len(self.venue.markets.symbol), np.nan), len(self.venue.assets.symbol)
-                lots = np.zeros(len(markets), np.int64)
-                self._no_prices = Prices.used(self.venue, markets, markets, markets, np.full(assets, np.nan), lots)
+                self._no_prices = no_prices_of(self.venue)
             return margin_of(self._accounts, row, self._no_prices)
         return margin_of(self._accounts, row, self._prices)
 
@@ -644,7 +644,9 @@ class Engine:
         pending, self._pending = self._pending, []
         try:
             rows = np.concatenate([done.rows for done in pending]) if len(pending) > 1 else pending[0].rows
-            accounts = np.unique(np.concatenate([done.accounts for done in pending]))
+            accounts = np.concatenate([done.accounts for done in pending])
+            if len(accounts) > 1:
+                accounts = np.unique(accounts)
             if any(done.has_grown for done in pending):
                 self._invariants.opened()
                 self._screen.grown(accounts)
@@ -658,23 +660,12 @@ class Engine:
             self._break(error)
             raise
         self._idle_since, self._at_rest = None, False
-        self._is_covered = self._is_covered and self._has_prices_of(rows)
+        self._is_covered = self._is_covered and have_prices(rows, self._prices)
         if self._record:
             opened = [done.actions.opened for done in pending if len(done.actions.opened.ids)]
             recorded = RecordedActivity(rows, Opened.joined(opened))
             self._recorded.append(recorded)
             self._recorded_bytes += recorded.nbytes
-
-    def _has_prices_of(self, rows: Rows) -> bool:
-        """Whether everything that rows of activity name had a price in the last tick."""
-        prices = self._prices
-        if prices is None or prices.is_complete:
-            return prices is not None
-        for kind, price in (("market", prices.mark), ("asset", prices.asset), ("settle", prices.asset)):
-            named = rows[kind][rows[kind] >= 0]
-            if np.isnan(price[named]).any():
-                return False
-        return True
 
     def _read(self, tick: Tick) -> Course:
         """Read and guard a tick, and work out what falls due; all that can be refused is refused here."""

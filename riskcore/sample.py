@@ -452,6 +452,56 @@ def crash(count: int = 10_000, ticks: int = 240, *, seed: int = 0, interval: int
     return venue, Tables(positions, balances, orders, marks, books)
 
 
+def generate_activity(venue: Venue, tables: Tables) -> pd.DataFrame:
+    """Return what a new account does during a run, to imitate: it is opened, pays in, buys, sells, and takes money out.
+
+    Parameters
+    ----------
+    venue : Venue
+        The venue; the account trades in its first market.
+    tables : Tables
+        The tables of the run.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the table `activity`, as `riskcore.Engine.apply` and `riskcore.io.read_ticks` take them.
+
+    Examples
+    --------
+    >>> from riskcore.sample import crash, generate_activity
+    >>> generate_activity(*crash(100, 20))[["action", "account", "quantity"]].values.tolist()[:3]
+    [['open', 104, nan], ['deposit', 104, 20000.0], ['fill', 104, 0.1]]
+    """
+    market, account = venue.markets.symbol[0], int(tables.balances["account"].max()) + 1
+    tick, marks = float(venue.markets.tick_size[0]), tables.marks[tables.marks["market"] == market]
+    eighths = marks.iloc[[eighth * (len(marks) - 1) // 8 for eighth in range(9)]]
+    times, prices = eighths["time"].tolist(), eighths["mark_price"].tolist()
+    money, order = {"asset": venue.settle_asset}, {"order": "take-profit"}
+
+    def limit(part: float) -> float:
+        return float(round(round(prices[1] * part / tick) * tick, 8))
+
+    def fill(eighth: int, quantity: float) -> dict[str, Any]:
+        price = prices[eighth]
+        fee = round(abs(quantity) * price * 0.0005, 2)
+        return {"action": "fill", "market": market, "quantity": quantity, "price": price, "fee": fee}
+
+    sold = {"side": "ask", "quantity": 0.05, "price": limit(1.02), "reduce_only": True}
+    rows = [
+        (0, {"action": "open", "leverage_limit": 10.0}),
+        (0, {"action": "deposit", "quantity": 20_000.0} | money),
+        (1, fill(1, 0.1)),
+        (1, {"action": "place", "market": market} | order | sold),
+        (2, {"action": "change", "price": limit(1.01)} | order),
+        (4, fill(4, -0.04)),
+        (5, {"action": "cancel"} | order),
+        (6, {"action": "withdraw", "quantity": 5_000.0} | money),
+        (7, fill(7, -0.06)),
+    ]
+    return pd.DataFrame([{"time": times[eighth], "account": account} | row for eighth, row in rows])
+
+
 def two_accounts() -> tuple[Venue, Accounts]:
     """Return a venue and two accounts in one market, for examples.
 
@@ -513,14 +563,15 @@ def small_run(path: str | Path) -> None:
 
 
 def write_inputs(venue: Venue, tables: Tables, folder: str | Path) -> dict[str, Path]:
-    """Write the inputs of a run as the files that ``riskcore replay`` reads.
+    """Write the inputs of a run as the files that ``riskcore replay`` reads, and activity for it.
 
     Parameters
     ----------
     venue
         The venue, written as venue.json.
     tables
-        The tables, each written as a CSV file of its name; a table without rows gets no file.
+        The tables, each written as a CSV file of its name; a table without rows gets no file. The activity is that of
+        `generate_activity`.
     folder
         A new or an empty folder.
 
@@ -542,7 +593,7 @@ def write_inputs(venue: Venue, tables: Tables, folder: str | Path) -> dict[str, 
     >>> from riskcore import sample
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     sorted(sample.write_inputs(*sample.crash(100, 2), folder))
-    ['balances', 'books', 'marks', 'orders', 'positions', 'venue']
+    ['activity', 'balances', 'books', 'marks', 'orders', 'positions', 'venue']
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -550,7 +601,7 @@ def write_inputs(venue: Venue, tables: Tables, folder: str | Path) -> dict[str, 
     folder.mkdir(parents=True, exist_ok=True)
     files = {"venue": folder / "venue.json"}
     venue.to_json(files["venue"])
-    for name, frame in vars(tables).items():
+    for name, frame in (vars(tables) | {"activity": generate_activity(venue, tables)}).items():
         if len(frame):
             files[name] = folder / f"{name}.csv"
             write_table(frame, files[name])

@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
-from riskcore import Accounts, Venue, io, load_venue, sample
+from riskcore import Accounts, Venue, audit, io, load_venue, sample
+from riskcore.audit.findings import Findings
 from riskcore.record import reader, run_folder
 
 BTC, ETH = "BTC_USDC_PERP", "ETH_USDC_PERP"
@@ -102,7 +104,7 @@ def accruing(source: dict) -> dict:
     return source | {"markets": markets, "policy": policy, "borrow_lend": [{"symbol": "USDC", "state": "Closed"}]}
 
 
-def seal(path: Path) -> None:
+def seal(path: Path) -> Path:
     """Give the files of a run, and run.json, the digests that they have now: who alters a run can do so too."""
     known = json.loads((path / "run.json").read_text())
     for name in known["files"]:
@@ -112,6 +114,32 @@ def seal(path: Path) -> None:
     text = json.dumps(known, sort_keys=True, separators=(",", ":"))
     known["digest"] = hashlib.sha256(text.encode()).hexdigest()
     (path / "run.json").write_text(json.dumps(known))
+    return path
+
+
+class _FoundError(Exception):
+    """A breach that was looked for."""
+
+
+def finds(path: Path, *rules: str, at: int | None = None, **given) -> bool:
+    """Whether the audit of a run finds a breach: of one of some rules, and of a row of the journal, where given.
+
+    The audit ends with this breach.
+    """
+
+    class UntilFound(Findings):
+        def breach(self, rule, what, tick=-1, row=-1, account=-1):
+            super().breach(rule, what, tick, row, account)
+            if (not rules or rule in rules) and at in (None, row):
+                raise _FoundError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit, "Findings", UntilFound)
+        try:
+            audit.audit(path, **given)
+        except _FoundError:
+            return True
+    return False
 
 
 def assert_same_run(one: Path, other: Path) -> None:

@@ -12,10 +12,12 @@ import pytest
 
 import riskcore as rc
 from riskcore.audit import audit
+from riskcore.audit.activity import COMPARED as AUDITED
 
 from .small_run import seal
 from .test_one_tick import NOON, SECOND, at, market, scene, source
 
+WHOLE = [name for name in AUDITED if name not in ("time", "event", "reason", "price")]
 BANDS = {"minImpactMultiplier": "0.99", "maxImpactMultiplier": "1.01"}
 
 
@@ -198,6 +200,26 @@ def test_what_was_altered_is_found(recorded, tmp_path, what):
     report = audit(path, reference=True)
     expected = {rule} if rule == "replay" else {rule, "reference"}
     assert expected <= set(report.breaches["rule"]), report.breaches.to_dict("records")
+
+
+def test_no_figure_of_a_row_can_be_off(recorded, tmp_path):
+    """A row of each kind, each with other columns: the next ones of those that are compared."""
+    path = shutil.copytree(recorded, tmp_path / "run")
+    file = min(path.glob("journal/*.parquet"))
+    journal = read(path, "journal")[0]
+    kinds = journal.groupby(["event", "reason"], observed=True).head(1).index.tolist()
+    assert len(kinds) > 15
+    for place, row in enumerate(2 * kinds):
+        column, spoiled = WHOLE[place % len(WHOLE)], journal.copy()
+        spoiled.loc[row, column] += 1
+        spoiled.to_parquet(file, index=False)
+        assert not sealed(path).ok, (journal.loc[row, "event"], column)
+
+
+def sealed(path):
+    """The audit of a run whose files have the digests that run.json says."""
+    seal(path)
+    return audit(path)
 
 
 def read(path, name):

@@ -13,7 +13,8 @@ from riskcore.audit import audit
 from riskcore.audit.folder import EVENTS
 
 from . import money_venues
-from .test_audit import audit_altered, broken, journal_of, put
+from .small_run import finds, seal
+from .test_audit import broken, journal_of, put
 
 USDC, SOL, USDT, BTC = range(4)
 LINEAR, IN_USDT, INVERSE = range(3)
@@ -85,15 +86,14 @@ def journals(runs):
 
 @pytest.fixture
 def altered(runs, tmp_path):
-    """A way to put another journal in a copy of a run and to audit it."""
+    """A way to put another journal in a copy of a run; returns the path of the copy."""
 
-    def audit_with(name, journal):
+    def with_journal(name, journal):
         if not (tmp_path / name).exists():
             shutil.copytree(runs[name], tmp_path / name)
-        put(tmp_path / name, journal)
-        return audit_altered(tmp_path / name)
+        return put(tmp_path / name, journal)
 
-    return audit_with
+    return with_journal
 
 
 def of(journal, event, **columns):
@@ -164,11 +164,11 @@ def test_money_of_another_asset_is_found(altered, journals, event):
     for asset in [-1, SOL, *({USDC, USDT, BTC} - {journal.loc[row, "settle"]})][::2]:
         spoiled = journal.copy()
         spoiled.loc[row, "settle"] = asset
-        assert not altered(name, spoiled).ok, asset
+        assert finds(altered(name, spoiled)), asset
     for column in ["asset", *EVENTS[event].changes.split()]:
         spoiled = journal.copy()
         spoiled.loc[row, column] += 1
-        assert not altered(name, spoiled).ok, column
+        assert finds(altered(name, spoiled)), column
 
 
 @pytest.mark.parametrize("market", [LINEAR, IN_USDT, INVERSE])
@@ -188,8 +188,7 @@ def test_an_amount_that_is_a_quantum_off_is_found_by_its_rule(altered, journals,
     name, journal, row = find(journals, event, market=market)
     for column, change in changes.items():
         journal.loc[row, column] += change
-    breaches = altered(name, journal).breaches
-    assert ((breaches["rule"] == rule) & (breaches["row"] == row)).any(), breaches.to_string()
+    assert finds(altered(name, journal), rule, at=row)
 
 
 @pytest.mark.parametrize("market", [LINEAR, IN_USDT, INVERSE])
@@ -197,7 +196,7 @@ def test_funding_with_the_wrong_sign_is_found(altered, journals, market):
     journal = journals["fall"].copy()
     rows = of(journal, "funding", market=market)
     journal.loc[rows, ["cash", "counter_cash"]] *= -1
-    report = altered("fall", journal)
+    report = audit(altered("fall", journal))
     assert len(report.breaches[report.breaches["rule"] == "accruals"]) >= len(rows)
 
 
@@ -206,7 +205,7 @@ def test_an_unsettled_amount_in_another_asset_is_found(altered, journals, reason
     name, journal, row = find(journals, "unsettle", reason=reason, settle=USDT)
     journal.loc[row, "settle"] = USDC
     rule = "stages" if reason == "close_out" else "accruals"
-    assert {"replay", rule} <= broken(altered(name, journal))
+    assert {"replay", rule} <= broken(audit(altered(name, journal)))
 
 
 def state_table(path, name):
@@ -226,7 +225,7 @@ def test_a_fee_that_is_given_back_everywhere_is_found(runs, journals, tmp_path):
     ledger.loc[(ledger["ledger"] == "fund") & (ledger["item"] == USDT), "value"] -= fee
     balances.to_parquet(state_table(path, "balances"), index=False)
     ledger.to_parquet(state_table(path, "ledger"), index=False)
-    report = audit_altered(path)
+    report = audit(seal(path))
     first = report.breaches[report.breaches["row"] >= 0].iloc[0]
     assert (first["rule"], first["row"]) == ("cost", row)
     assert "conservation" not in broken(report)
@@ -240,7 +239,7 @@ def test_a_ledger_of_another_asset_is_found(runs, tmp_path, name, run):
     assert ledger.loc[rows, "value"].any()
     ledger.loc[rows, "value"] = np.roll(ledger.loc[rows, "value"], 1)
     ledger.to_parquet(state_table(path, "ledger"), index=False)
-    assert {"replay", "conservation"} <= broken(audit_altered(path))
+    assert {"replay", "conservation"} <= broken(audit(seal(path)))
 
 
 def test_an_altered_state_is_found(runs, tmp_path):
@@ -253,7 +252,7 @@ def test_an_altered_state_is_found(runs, tmp_path):
                 spoiled = kept.copy()
                 spoiled.loc[row, column] += 1
                 spoiled.to_parquet(file, index=False)
-                assert not audit_altered(path).ok, (table, column, row)
+                assert finds(seal(path)), (table, column, row)
         kept.to_parquet(file, index=False)
 
 
@@ -281,7 +280,7 @@ def test_a_run_by_other_figures_is_found(runs, tmp_path, change, rules):
     """The journal is all of a piece: only the rules tell."""
     path = shutil.copytree(runs["fall"], tmp_path / "run")
     changed(path, change)
-    assert rules <= broken(audit_altered(path))
+    assert rules <= broken(audit(seal(path)))
 
 
 def test_another_price_of_a_settle_asset_is_found(runs, tmp_path):
@@ -291,4 +290,4 @@ def test_another_price_of_a_settle_asset_is_found(runs, tmp_path):
         prices = pd.read_parquet(file)
         prices.loc[prices["asset"] == USDT, "price"] = 1.0
         prices.to_parquet(file, index=False)
-    assert {"ratios", "accruals"} <= broken(audit_altered(path))
+    assert {"ratios", "accruals"} <= broken(audit(seal(path)))

@@ -53,7 +53,7 @@ def walk(marks, rows, step=2e-4, seed=3) -> pd.DataFrame:
 # ---- Who is at 100 %
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(markets(), st.integers(1, 200), st.integers(0, 2**32), st.sampled_from([1e-5, 1e-3, 3e-2]), st.data())
 def test_selections_are_those_of_single_calls(market: Market, count, seed, step, data):
     """Every kind of account and rule; prices that walk and jump; open interests at some rows and not at others."""

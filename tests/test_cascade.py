@@ -184,7 +184,7 @@ def run_cascade(scene: Scene) -> Counter:
     return reached
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.randoms(use_true_random=False))
 def test_cascades(rng):
     reached = run_cascade(cascade(rng))

@@ -96,7 +96,7 @@ class TestDemo:
             {p.relative_to(run): p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name != "run.json"}
             for run in (tmp_path / "demo", tmp_path / "again")
         )
-        assert demo == again
+        assert demo == again  # the activity is not among the options
         assert len(reader.read_journal(tmp_path / "demo")) > 100
 
     def test_printed_command_is_one_line_of_a_shell(self, tmp_path, monkeypatch):

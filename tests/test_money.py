@@ -208,7 +208,7 @@ def complete(marks: dict[str, float], prices: dict[str, float]) -> dict[str, Fra
     return {name: number(price) for name, price in ({"USDC": 1.0, "BTC": marks[BTC]} | prices).items()}
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(scenes())
 def test_margins_of_several_money_assets(scene):
     """The exact margin to 1e-30 of the gross amounts, the kernel to a part of the band in which it says DOUBT."""
@@ -347,7 +347,7 @@ def assert_same_state(accounts: rc.Accounts, venue: rc.Venue, states: dict[int, 
         assert assets[columns.asset[columns.settle_row[row]]] == own.oracle.settle
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32), st.data())
 def test_fills_and_transfers_in_the_markets_settle_asset(seed, data):
     """Fills open, add to, reduce and reverse positions; cost, cash and fee are quanta of the market's settle asset."""

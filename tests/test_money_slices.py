@@ -62,7 +62,7 @@ def effect(account, p, lots, value, fee, state, prices, out):
     out[0], out[1] = fill_effect(account, p, lots, value, fee, state, prices)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from(WEIGHTS), st.data())
 def test_the_effect_of_a_fill_is_the_change_of_the_exact_margin(seed, weight, data):
     venue, accounts = mv.accounts(4, seed, weight=weight)
@@ -129,7 +129,7 @@ def levels_of(venue, tick, m: int, long: bool):
     return [(round(Fraction(str(p)) / tick_size), round(Fraction(str(q)) / step)) for p, q in side]
 
 
-@settings(max_examples=120)
+@settings(max_examples=50)
 @given(cases())
 def test_slices_in_the_settle_asset_of_their_market(case):
     """Each fill brings its book's money in its own asset; with one lot less the target would not have been restored."""
@@ -235,7 +235,7 @@ def test_a_short_position_of_the_value_of_the_coins_has_no_liquidation_price():
     assert np.isnan(rc.liquidation_prices(accounts, venue, {IBTC: 40_000.0}).liquidation_price.item())
 
 
-@settings(max_examples=120)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.sampled_from(WEIGHTS))
 def test_liquidation_prices_are_roots_of_the_exact_margin(seed, weight):
     venue, accounts = mv.accounts(3, seed, weight=weight)
@@ -263,7 +263,7 @@ def test_liquidation_prices_are_roots_of_the_exact_margin(seed, weight):
             assert len(signs) == 1
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32), st.sampled_from(WEIGHTS), st.sampled_from([BTC, ETH, IBTC]))
 def test_the_largest_order_is_the_last_that_the_exact_margin_allows(seed, weight, market):
     venue, accounts = mv.accounts(4, seed, weight=weight)

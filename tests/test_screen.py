@@ -302,7 +302,7 @@ def test_a_large_screen_selects_what_a_full_sweep_does_at_any_tick(small):
     small()
     seen = Counter()
 
-    @settings(max_examples=90)
+    @settings(max_examples=40)
     @given(any_markets, st.integers(1, 60), ticks, st.integers(0, 2**32))
     def check(market, count, drawn, seed):
         run(market, count, drawn, seed, seen, check=bool(seed % 2))
@@ -408,7 +408,7 @@ def corners(prices, intervals, account: int, accounts: Accounts, rng):
         yield moved(prices, point[:markets], point[markets : markets + assets], interest)
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(any_markets, st.integers(1, 25), st.integers(0, 2**32), st.floats(-5, -0.61))
 def test_accounts_off_the_watchlist_are_safe_or_confirmed_at_every_corner(market, count, seed, widest):
     rng = np.random.default_rng(seed)

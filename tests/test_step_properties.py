@@ -40,14 +40,14 @@ def assert_equals_the_oracle(scene: Scene) -> set[str]:
     return happened
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(st.integers(1, 3).flatmap(lambda ticks: scenes(ticks=ticks, live=True)))
 def test_ticks_equal_the_oracle(scene: Scene):
     for kind in assert_equals_the_oracle(scene):
         event(kind)
 
 
-@settings(max_examples=70)
+@settings(max_examples=35)
 @given(st.integers(1, 3).flatmap(lambda ticks: scenes(ticks=ticks, live=True, mixed=True)))
 def test_ticks_of_several_assets_equal_the_oracle(scene: Scene):
     """Markets that settle in several assets, linear and inverse."""

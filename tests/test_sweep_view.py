@@ -59,7 +59,7 @@ def same(accounts: Accounts, prices: Prices, some=slice(None)) -> np.ndarray:
 # ---- Bit for bit
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.booleans().flatmap(lambda money: markets(money=money)), st.integers(1, 40), st.integers(0, 2**32))
 def test_groups_of_eight_give_the_bits_of_one_by_one(market: Market, count, seed):
     accounts = crowd(market, count, seed)
@@ -234,7 +234,7 @@ haircut_figures = st.tuples(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(haircut_figures, st.floats(-9, 1) | st.just(0.0), st.integers(-2, 2))
 @example((0.9, -14.21, -12.39, -8.26), -9.0, 0)
 @example((0.95, -16.0, -12.3, -7.35), -0.35, 0)

@@ -52,15 +52,6 @@ class Ratios(_Figures):
         )  # fmt: skip
         figures = []
         one = [(engine.account(row.account), row.market, row.quantity, row.price) for row in table[:FILLS].itertuples()]
-        look = median([seconds(lambda a=a: engine.margin(a.id)) for a, *_ in one])
-        for check in ("off", "on"):
-
-            def fill(account, market, quantity, price, check=check):
-                account.fill(market, quantity, price, 0.0, check=check)
-                engine.margin(account.id)
-
-            figures.append(median([seconds(lambda row=row, fill=fill: fill(*row)) for row in one]) / look)
-            print(f"{1e6 * figures[-1] * look:.1f} us for a fill and a look, checks {check}")
         engine.step(rc.Tick(START + SECOND, marks, indexes=marks))
         steps: dict[bool, list[float]] = {True: [], False: []}
         for n in range(TICKS):
@@ -71,6 +62,15 @@ class Ratios(_Figures):
             steps[after_fill].append(seconds(lambda tick=tick: engine.step(tick)))
         print(f"{1e6 * median(steps[True]):.0f} us a step after a fill, {1e6 * median(steps[False]):.0f} after none")
         ratio = median(steps[True]) / median(steps[False])
+        look = median([seconds(lambda a=a: engine.margin(a.id)) for a, *_ in one])
+        for check in ("off", "on"):
+
+            def fill(account, market, quantity, price, check=check):
+                account.fill(market, quantity, price, 0.0, check=check)
+                engine.margin(account.id)
+
+            figures.append(median([seconds(lambda row=row, fill=fill: fill(*row)) for row in one]) / look)
+            print(f"{1e6 * figures[-1] * look:.1f} us for a fill and a look, checks {check}")
         engine.apply(table[:1000], check="off")
         batch = min(seconds(lambda: engine.apply(table, check="off")) for _ in range(3))
         print(f"{ROWS / batch / 1e6:.2f} million fills a second")

@@ -108,6 +108,17 @@ def add_to_ledger(ledger: Ledger, rows: Rows) -> None:
     journal.add_activity(np.array([rows[name] for name in journal.ACTIVITY_COLUMNS]), arrays)
 
 
+def have_prices(rows: Rows, prices: Prices | None) -> bool:
+    """Whether everything that rows of activity name has a price."""
+    if prices is None or prices.is_complete:
+        return prices is not None
+    for kind, price in (("market", prices.mark), ("asset", prices.asset), ("settle", prices.asset)):
+        named = rows[kind][rows[kind] >= 0]
+        if np.isnan(price[named]).any():
+            return False
+    return True
+
+
 class Hands(NamedTuple):
     """State, room behind it, ledger, rules and prices that actions are carried out with.
 

@@ -125,8 +125,10 @@ class Reader:
         KeyError
             There is no such account.
         """
+        if type(account) not in (int, str):  # 1.0 and True would be found as 1
+            return self.accounts.row_of(account)
         row = self._rows.get(account)
-        if row is None or type(account) is bool:
+        if row is None:
             row = self.accounts.row_of(account)
             if len(self._rows) < _KEPT_ROWS:
                 self._rows[account] = row

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -348,6 +349,22 @@ def what_if_command(
         )
 
 
+class Check(StrEnum):
+    """Whether activity is checked as the venue checks it."""
+
+    on = "on"
+    off = "off"
+
+
+def _unused(ticks: rc.market.TickTable) -> int:
+    """Number of rows of activity after the last tick."""
+    return 0 if ticks.activity is None else len(ticks.activity) - ticks.actions_until(len(ticks) - 1)
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
 _WITHOUT_BOOKS = "no --books: without depth no slice is filled, and liquidated positions go to the backstop and ADL"
 
 
@@ -371,6 +388,13 @@ def replay_command(
         Path | None,
         typer.Option("--venue-changes", help="Changes of the venue: time, market or asset, field, value."),
     ] = None,
+    activity: Annotated[
+        Path | None,
+        typer.Option("--activity", help="Actions of accounts between the ticks: time, action, account and more."),
+    ] = None,
+    activity_check: Annotated[
+        Check, typer.Option("--activity-check", help="off: make no checks of margin, the host has decided already.")
+    ] = Check.on,
     time_unit: TimeUnit = "ns",
     seed: Annotated[int, typer.Option(help="Seed of the random draws.")] = 0,
     as_json: JsonFlag = False,
@@ -379,15 +403,17 @@ def replay_command(
     with _running():
         files = _inputs(
             rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices, books, funding,
-            venue_changes,
+            venue_changes, activity,
         )  # fmt: skip
         if any(out_folder.resolve() in path.resolve().parents for path in files.values()):
             raise rc.RiskDataError("out", None, "must not hold an input of the same command", value=str(out_folder))
         venue, accounts, ticks = _read(files, time_unit, as_json)
         if books is None:
             _say(_WITHOUT_BOOKS)
+        if unused := _unused(ticks):
+            _say(f"{rc.boundary.counted(unused, 'row')} of --activity after the last tick {_is(unused)} not used")
         inputs = {name: {"path": str(path), "sha256": _digest(path)} for name, path in files.items()}
-        result = _run(venue, accounts, ticks, out_folder, seed, inputs, as_json)
+        result = _run(venue, accounts, ticks, out_folder, seed, inputs, as_json, activity_check.value)
         if as_json:
             _print_json(result)
         else:
@@ -519,8 +545,9 @@ def warm() -> None:
 
 
 def _print_replay(files: dict[str, Path], run: Path, seed: int, as_json: bool) -> None:
-    """Print the command that replays input files into a run folder."""
-    options = [part for name, path in files.items() for part in (f"--{name.replace('_', '-')}", str(path))]
+    """Print the command that replays input files into a run folder, as `demo` does: without the activity."""
+    used = {name: path for name, path in files.items() if name != "activity"}
+    options = [part for name, path in used.items() for part in (f"--{name.replace('_', '-')}", str(path))]
     command = ["riskcore", "replay", *options, "--out", str(run), *(["--seed", str(seed)] if seed else [])]
     if as_json:
         _print_json({"inputs": {name: str(path) for name, path in files.items()}, "command": command})
@@ -543,12 +570,13 @@ def _inputs(
     books: Path | None = None,
     funding: Path | None = None,
     venue_changes: Path | None = None,
+    activity: Path | None = None,
 ) -> dict[str, Path]:
     """Files of a command by the names of their tables, of those that are given."""
     files = {
         "venue": venue, "positions": positions, "balances": balances, "orders": orders, "settings": settings,
         "asset_prices": asset_prices, "marks": marks, "books": books, "funding": funding,
-        "venue_changes": venue_changes,
+        "venue_changes": venue_changes, "activity": activity,
     }  # fmt: skip
     return {name: path for name, path in files.items() if path is not None}
 
@@ -567,7 +595,7 @@ def _read(files: dict[str, Path], time_unit: str, quiet: bool) -> tuple[rc.Venue
         books = _table(files.get("books"), "books")
         show("collecting ticks")
         asset_prices = _table(files.get("asset_prices"), "asset_prices")
-        events = {name: _table(files.get(name), name) for name in ("funding", "venue_changes")}
+        events = {name: _table(files.get(name), name, accounts) for name in ("funding", "venue_changes", "activity")}
         ticks = rc.io.read_ticks(venue, accounts, marks, books, asset_prices, **events, unit=time_unit)
     return venue, accounts, ticks
 
@@ -643,10 +671,13 @@ def _run(
     seed: int,
     inputs: dict[str, Any],
     quiet: bool,
+    activity_check: str = "on",
 ) -> dict[str, Any]:
     """Replay into a run folder and show what came of it; return the same for JSON."""
     with _progress("replay", quiet) as bar:
-        engine = rc.run.replay(venue, accounts, ticks, path, seed=seed, inputs=inputs, progress=bar)
+        engine = rc.run.replay(
+            venue, accounts, ticks, path, seed=seed, activity_check=activity_check, inputs=inputs, progress=bar
+        )
     recorded = rc.run.RecordedRun.read(path)
     rows, prices = recorded.rows, recorded.asset_price
     split = rc.run.report.waterfall_split(rows, venue, prices)

@@ -16,9 +16,10 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from .._typing import Float
-from ..boundary import RiskDataError, schemas, timestamps
+from ..boundary import RiskDataError, frames, schemas, timestamps
 from ..market import NO_FUNDING, Books, FundingEntries, TickTable, asset_values, first_bad_bar
 from ..market.guards import two_sided
 from ..record import run_folder
@@ -33,7 +34,9 @@ _EXACT_FLOATS: dict[str, Any] = (
 )
 """How pandas is told to read the nearest float64; from 3.1 on it always does."""
 
-_NAMES = "account", "market", "asset", "side", "source", "field"
+_NAMES = "account", "market", "asset", "side", "source", "field", "action", "order", "to_account", "owner"
+_MORE_IDS = "to_account", "owner", "order"
+"""Columns of the table `activity` that a CSV file may leave empty, and that hold ids."""
 _MISSING = ["", "#N/A", "N/A", "NA", "NULL", "NaN", "None", "nan", "null"]
 """Texts of a CSV file that stand for no value; of a name only the first does: an account may be called NA."""
 
@@ -79,6 +82,10 @@ def read_table(path: str | Path, table: str, accounts: Accounts | None = None) -
     [{'account': 7, 'asset': 'USDC', 'quantity': 150.5}]
     """
     frame = _read(path, table)
+    if table == "activity" and _kind(Path(path)) == "CSV" and (accounts is None or accounts.ids.dtype == np.int64):
+        for name in _MORE_IDS[:2]:
+            if name in frame.columns:
+                frame[name] = _whole_if_all_are(frame[name])
     if accounts is not None and accounts.ids.dtype != np.int64:
         if _kind(Path(path)) == "CSV" and "account" in frame.columns:
             frame["account"] = frame["account"].astype(str)
@@ -162,6 +169,22 @@ def _with_ids(paths: Sequence[str | Path | None], frames: list[pd.DataFrame]) ->
     return read
 
 
+def _whole_if_all_are(ids: pd.Series[Any]) -> pd.Series[Any]:
+    """Make whole numbers of ids that a CSV file has as text, some of them missing, if all are written as such."""
+    given = ids.notna()
+    if not all(re.match(_WHOLE, text) for text in ids[given]):
+        return ids
+    return pd.Series([int(text) if there else None for text, there in zip(ids, given, strict=True)], dtype=object)
+
+
+def _texts(table: str, file: BinaryIO) -> dict[str, type[str]] | None:
+    """Columns of a CSV file whose values are read as they are written."""
+    texts = {} if _has_whole_ids(file) else {"account": str}
+    if table == "activity":
+        texts |= dict.fromkeys(_MORE_IDS, str)
+    return texts or None
+
+
 def _has_whole_ids(file: BinaryIO) -> bool:
     """Whether a CSV file begins its rows with account ids that are all written as whole numbers are.
 
@@ -190,7 +213,9 @@ def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
             if kind == "Parquet":
-                frame = pd.read_parquet(file, **how)
+                # an id that is missing would make floats of the whole numbers beside it
+                whole = {"integer_object_nulls": True}
+                frame = pq.read_table(file).to_pandas(**whole) if table == "activity" else pd.read_parquet(file, **how)
             else:
                 # low_memory would let a column change its type on the way
                 header = pd.read_csv(file, index_col=False, nrows=0).columns
@@ -199,7 +224,7 @@ def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
                 frame = _unescape_formulas(
                     pd.read_csv(
                         file, index_col=False, low_memory=False, keep_default_na=False, na_values=missing or _MISSING,
-                        dtype=None if _has_whole_ids(file) else {"account": str}, **_EXACT_FLOATS,
+                        dtype=_texts(table, file), **_EXACT_FLOATS,
                     )
                 )  # fmt: skip
     except (pa.ArrowException, pd.errors.ParserWarning, ValueError):
@@ -394,6 +419,7 @@ def read_ticks(
     *,
     funding: pd.DataFrame | None = None,
     venue_changes: pd.DataFrame | None = None,
+    activity: pd.DataFrame | None = None,
     unit: str = "ns",
 ) -> TickTable:
     """Collect ticks from tables in natural units: one tick per time in ``marks``.
@@ -422,6 +448,9 @@ def read_ticks(
         time, market or asset, field, value: changes of the venue at their own times (docs/tables.md). Rows up to the
         first time of ``marks`` are applied there; rows after the last one are not used. A market that is delisted needs
         no mark from then on.
+    activity : DataFrame, optional
+        Actions of accounts, as of `riskcore.Engine.apply` and each with its time, ascending: `replay` carries out those
+        from the time of a tick until that of the next one after it. Rows after the last time are not used.
     unit : {"ns", "us", "ms", "s"}
         Of times that are whole numbers since the epoch.
 
@@ -492,6 +521,7 @@ def read_ticks(
         )
         tick_row = _row_of_time("asset_prices", time, asset_prices["time"])
         asset[tick_row, column] = asset_prices["price"].to_numpy()
+    acted = None if activity is None else _read_activity(activity, unit)
     used_assets = columns.asset[(columns.free != 0) | (columns.lent != 0)]
     known = np.where(marked & ~delisted, 1.0, np.nan), np.where(delisted, np.nan, index)
     priced: npt.NDArray[np.bool_] = ~np.isnan(asset_values(venue, *known, asset))
@@ -510,7 +540,24 @@ def read_ticks(
         books=levels,
         funding=entries,
         venue_changes=changes,
+        activity=acted,
     )
+
+
+def _read_activity(activity: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Return the table with its times as whole nanoseconds; what an account may not do is found at its tick."""
+    source = frames.as_frame("activity", activity).reset_index(drop=True)
+    table = schemas.checked("activity", source, unit=unit)
+    given = ~frames.missing(source["time"]) if "time" in source.columns else np.zeros(len(source), bool)
+    if not given.all():
+        rule = "must not be missing: it tells after which tick a row is carried out"
+        raise RiskDataError("activity", "time", rule, row=int(given.argmin()))
+    time = table["time"].to_numpy(np.int64)
+    if (early := np.diff(time) < 0).any():
+        row = int(early.argmax()) + 1
+        rule = f"must not be before that of the row before, {timestamps.moment(time[row - 1])}"
+        raise RiskDataError("activity", "time", rule, row=row, value=timestamps.moment(time[row]))
+    return table.assign(time=time)
 
 
 def _must_follow_one_table(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from .._limits import INT64_MIN
 from .._typing import Float, Int
@@ -38,6 +39,8 @@ class TickTable:
         Funding rates with their own times.
     venue_changes : tuple of VenueChange
         Changes of the venue, by time.
+    activity : DataFrame, optional
+        Actions of accounts, by time (whole nanoseconds), as `riskcore.Engine.apply` takes them.
 
     Examples
     --------
@@ -65,6 +68,7 @@ class TickTable:
     books: dict[int, Books]
     funding: FundingEntries = NO_FUNDING
     venue_changes: tuple[VenueChange, ...] = ()
+    activity: pd.DataFrame | None = None
 
     def __repr__(self) -> str:
         """One line: ticks, the first and the last time, markets, and the ticks that have books."""
@@ -210,6 +214,39 @@ class TickTable:
             return ()
         before, time = self._before(t), int(self.time[t])
         return tuple(change for change in self.venue_changes if before < change.time <= time)
+
+    def actions_until(self, t: int) -> int:
+        """Return the number of rows of activity that are carried out before the tick after a tick.
+
+        Parameters
+        ----------
+        t : int
+            Number of the tick; -1: those before the first tick.
+
+        Returns
+        -------
+        int
+            The rows whose times are before the next tick; of the last tick, those up to its own time.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.io import read_ticks
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> time, market = ["2025-10-10T21:00Z", "2025-10-10T21:01Z"], "SOL_USDC_PERP"
+        >>> marks = pd.DataFrame({"time": time, "market": market, "mark_price": [195.0, 194.0]})
+        >>> deposit = {"action": "deposit", "account": 1, "asset": "USDC", "quantity": 5.0}
+        >>> activity = pd.DataFrame([deposit | {"time": f"2025-10-10T{at}Z"} for at in ("20:59", "21:00:30", "22:00")])
+        >>> ticks = read_ticks(venue, accounts, marks, activity=activity)
+        >>> [ticks.actions_until(t) for t in (-1, 0, 1)]
+        [1, 2, 2]
+        """
+        if self.activity is None:
+            return 0
+        time = self.activity["time"].to_numpy(np.int64)
+        is_last = t == len(self) - 1
+        return int(np.searchsorted(time, self.time[t if is_last else t + 1], side="right" if is_last else "left"))
 
     def _before(self, t: int) -> int:
         """Time of the tick before."""

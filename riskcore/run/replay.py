@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..boundary import RiskDataError, timestamps
 from ..engine import Engine
@@ -25,10 +28,11 @@ def replay(
     path: str | Path,
     *,
     seed: int = 0,
+    activity_check: str = "on",
     inputs: Mapping[str, Mapping[str, str]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Engine:
-    """Step an engine over all ticks and keep the run in a folder.
+    """Step an engine over all ticks, carry out the activity after each, and keep the run in a folder.
 
     Parameters
     ----------
@@ -37,13 +41,16 @@ def replay(
     accounts : Accounts
         The state at the start.
     ticks : TickTable
-        The ticks, as of `riskcore.io.read_ticks`.
+        The ticks, as of `riskcore.io.read_ticks`, with their activity.
     path : str or Path
         A new folder; or one of the same inputs: a run that was cut is continued with the same result, and of a complete
         one the engine is returned as it ended. Nobody else may write to it meanwhile. Where a run was cut, the tables
-        of the ticks may differ from then on: a tick that is refused can be mended.
+        of the ticks and of activity may differ from then on: a tick or a row that is refused can be mended.
     seed : int
         As of `Engine`.
+    activity_check : str
+        The ``check`` of `Engine.apply`. Rows before the first tick, which has the first prices, need "off" where the
+        venue's checks need a price.
     inputs : mapping of str to mapping, optional
         Path and sha256 of each input table; a folder of other inputs is refused. Without them the inputs are compared
         with the inputs on record in the folder.
@@ -59,7 +66,8 @@ def replay(
     ------
     RiskDataError
         The folder holds a run of other inputs, or something else, or another process is writing it. Or a tick is
-        refused: the message has its time, and the ticks before it are kept.
+        refused: the message has its time, and the ticks before it are kept. Or a row of activity is refused: the
+        message has its row, and the ticks before it are kept, without the rows after the last of them.
 
     Examples
     --------
@@ -78,38 +86,100 @@ def replay(
     ticks.venue.book_units.must_fit(venue.book_units, "ticks")
     path = Path(path)
     given = {name: dict(entry) for name, entry in (inputs or {}).items()}
+    acting = _Acting(ticks, activity_check)
     with run_folder.writing(path):
         if not (path / "run.json").exists():
             engine = Engine(accounts, venue, seed)
-            engine.save(path, complete=False, inputs=given)
+            engine.save(path, complete=False, inputs=acting.recorded(given))
         else:
             run = reader.open_run(path)
             engine = Engine.resume(path)
             state = "is complete" if run.manifest["complete"] else "was cut"
-            if not _has_same_inputs(run, venue, accounts, ticks, given) or run.manifest["seed"] != seed:
+            other = _other_inputs(run, acting.recorded(given))
+            same = run.manifest["seed"] == seed and acting.has_same(run)
+            if not same or not _has_same_inputs(run, venue, accounts, ticks, other, is_named=bool(given)):
                 raise RiskDataError("run", None, f"{state} with other inputs: name a new folder", value=str(path))
             if run.manifest["complete"]:
                 return engine
         saved = time.monotonic()
+
+        def act() -> None:
+            """Carry out the activity after the last tick."""
+            try:
+                acting.act(engine)
+            except RiskDataError as error:
+                engine.save(path, complete=False, inputs=acting.recorded(given))
+                rule = f"{error.rule}; the ticks until then are kept: {_MEND}"
+                raise RiskDataError(error.table, error.column, rule, row=error.row, value=error.value) from None
+
+        act()
         for tick in ticks.starting_at(engine.ticks):
             try:
                 engine.step(tick)
             except RiskDataError as error:
-                engine.save(path, complete=False, inputs=given)
-                rule = f"{error.rule}; the ticks before this one are kept: correct the input and run the same command"
+                engine.save(path, complete=False, inputs=acting.recorded(given))
                 row = f"time {timestamps.moment(int(ticks.time[engine.ticks]))}"
+                rule = f"{error.rule}; the ticks before this one are kept: {_MEND}"
                 raise RiskDataError(error.table, error.column, rule, row=row, value=error.value) from None
+            act()
             if progress is not None:
                 progress(engine.ticks, len(ticks))
             if time.monotonic() - saved > _SAVE_SECONDS:
-                engine.save(path, complete=False, inputs=given)
+                engine.save(path, complete=False, inputs=acting.recorded(given))
                 saved = time.monotonic()
-        engine.save(path, inputs=given)
+        engine.save(path, inputs=acting.recorded(given))
     return engine
 
 
-_TICKS = {"marks", "books", "asset_prices", "funding", "venue_changes"}
-"""Inputs that the ticks are made of."""
+_MEND = "correct the input and run the same command"
+_TICKS = {"marks", "books", "asset_prices", "funding", "venue_changes", "activity"}
+"""Inputs that the ticks, and what happens after them, are made of."""
+
+
+class _Acting:
+    """Carries out the rows of activity that belong to the ticks of a run; knows how many are done."""
+
+    def __init__(self, ticks: TickTable, check: str) -> None:
+        self.ticks, self.check, self.done = ticks, check, 0
+
+    def act(self, engine: Engine) -> None:
+        """Carry out the rows after the last tick that are still to come; all of them or none."""
+        end = self.ticks.actions_until(engine.ticks - 1)
+        if end <= self.done:
+            return
+        assert self.ticks.activity is not None
+        try:
+            engine.apply(self.ticks.activity.iloc[self.done : end], check=self.check)
+        except RiskDataError as error:
+            row = error.row + self.done if isinstance(error.row, int) else error.row
+            raise RiskDataError(error.table, error.column, error.rule, row=row, value=error.value) from None
+        self.done = end
+
+    def recorded(self, given: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+        """Inputs for run.json: of the activity also the number of rows that were carried out, and their digest."""
+        inputs = {name: dict(entry) for name, entry in given.items()}
+        if self.ticks.activity is not None:
+            whole = {"sha256": self._digest(len(self.ticks.activity))}
+            of_rows = {"rows": str(self.done), "rows_sha256": self._digest(self.done), "check": self.check}
+            inputs["activity"] = whole | inputs.get("activity", {}) | of_rows
+        return inputs
+
+    def has_same(self, run: reader.Reader) -> bool:
+        """Whether the rows that a run carried out are those up to its last tick, or up to there; they are done then."""
+        entry, done = run.manifest["inputs"].get("activity", {}), run.manifest["ticks"]
+        self.done = int(entry.get("rows", 0))
+        if 0 < done <= len(self.ticks) and self.ticks.actions_until(done - 2) > self.done:
+            return False
+        if not self.done:
+            return True
+        if self.ticks.activity is None or self.done > len(self.ticks.activity):
+            return False
+        return bool(entry["rows_sha256"] == self._digest(self.done) and entry["check"] == self.check)
+
+    def _digest(self, rows: int) -> str:
+        assert self.ticks.activity is not None
+        table = self.ticks.activity.iloc[:rows].dropna(axis="columns", how="all").sort_index(axis="columns")
+        return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 
 def _has_same_inputs(
@@ -117,16 +187,22 @@ def _has_same_inputs(
     venue: Venue,
     accounts: Accounts,
     ticks: TickTable,
-    given: Mapping[str, Mapping[str, str]],
+    other: set[str],
+    *,
+    is_named: bool,
 ) -> bool:
     """Whether a run goes on with these inputs: they are the same, but for ticks that are still to come."""
-    recorded = run.manifest["inputs"]
-    other = {name for name in recorded.keys() | given.keys() if _digest(recorded, name) != _digest(given, name)}
     if other - _TICKS or (other and run.manifest["complete"]):
         return False
-    if not given and not (_has_same_start(run, accounts) and run.has_venue(venue)):
+    if not is_named and not (_has_same_start(run, accounts) and run.has_venue(venue)):
         return False
-    return (bool(given) and not other) or _has_same_ticks(run, ticks)
+    return (is_named and not other) or _has_same_ticks(run, ticks)
+
+
+def _other_inputs(run: reader.Reader, given: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Names of the inputs whose digests are not those on record."""
+    recorded = run.manifest["inputs"]
+    return {name for name in recorded.keys() | given.keys() if _digest(recorded, name) != _digest(given, name)}
 
 
 def _digest(inputs: Mapping[str, Mapping[str, str]], name: str) -> str | None:
@@ -135,9 +211,22 @@ def _digest(inputs: Mapping[str, Mapping[str, str]], name: str) -> str | None:
 
 def _has_same_start(run: reader.Reader, accounts: Accounts) -> bool:
     """Whether a run had these accounts at its start."""
-    start = run.accounts()
-    one, other = ([of.ids, *of.columns, *map(np.asarray, of.orders.columns)] for of in (start, accounts))
-    return all(map(np.array_equal, one, other)) and start.orders.ids == accounts.orders.ids
+    given = _holdings(accounts, len(accounts), len(accounts.orders.lots))
+    return all(map(np.array_equal, given, _holdings(run.accounts(), len(accounts), len(accounts.orders.lots))))
+
+
+def _holdings(accounts: Accounts, count: int, orders: int) -> list[npt.NDArray[Any]]:
+    """What the first accounts hold, without the rows of nothing that activity needs later, and the first orders."""
+    columns = accounts.columns
+    found: list[npt.NDArray[Any]] = [accounts.ids[:count], accounts.owners[:count], columns.leverage_fraction[:count]]
+    for owner, item, amounts in (
+        (accounts.position_accounts(), columns.market, (columns.lots, columns.cost, columns.entry)),
+        (accounts.balance_accounts(), columns.asset, (columns.free, columns.lent, columns.unsettled)),
+    ):
+        kept = (owner < count) & np.any([amount != 0 for amount in amounts], axis=0)
+        found += [column[kept] for column in (owner, item, *amounts)]
+    found.append(np.array(sorted((n, id_) for n, id_ in accounts.orders.ids.items() if n < orders), object))
+    return found + [np.asarray(column)[:orders] for column in accounts.orders.columns]
 
 
 def _has_same_ticks(run: reader.Reader, ticks: TickTable) -> bool:
