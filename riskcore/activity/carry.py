@@ -14,6 +14,7 @@ from ..accrual import entry_interest
 from ..boundary import RiskDataError, exact, natural
 from ..kernels import activity as kernels
 from ..kernels import journal
+from ..kernels.integer_math import cost_change
 from ..kernels.layouts import LedgerArrays
 from ..kernels.margin import SAFE
 from ..liquidation import remember_fill
@@ -154,8 +155,6 @@ class ReduceOnly:
     def of(self, accounts: Accounts) -> Int:
         """Return the index, with the orders that were placed since."""
         columns = accounts.orders.columns
-        if self.seen > len(columns.lots):  # orders were taken back
-            self.index, self.seen = np.empty((0, 2), np.int64), 0
         if self.seen < len(columns.lots):
             new = np.flatnonzero(columns.reduce_only[self.seen :]) + self.seen
             if new.size:
@@ -164,6 +163,11 @@ class ReduceOnly:
                 self.index = np.ascontiguousarray(index[np.lexsort((index[:, 1], index[:, 0]))])
             self.seen = len(columns.lots)
         return self.index
+
+    def forget(self, count: int) -> None:
+        """Forget the orders from a number on, which are taken back."""
+        self.index = np.ascontiguousarray(self.index[self.index[:, 1] < count])
+        self.seen = min(self.seen, count)
 
 
 def rules_of(venue: Venue, delisted: Any) -> Int:
@@ -299,6 +303,7 @@ class _Carrying:
     def _take_back(self) -> None:
         self._undo_rows()
         self.state.orders.truncate(self.orders_before)
+        self.hands.reduce_only.forget(self.orders_before)
         if self.added is not None:
             self.hands.growth.remove(*self.added)
 
@@ -386,7 +391,8 @@ class _Carrying:
             due = float(fee * self.venue.assets.quantum[asset])
             raise self.actions.refusal(n, "fee", f"must be the fee of the proposed slice, {due:.12g}, to one quantum")
         balance = int(state.columns.position_balance[position])
-        if abs(int(state.columns.free[balance])) + abs(flow) + abs(int(state.columns.cost[position])) >= POSITION_LIMIT:
+        cost = int(cost_change(held, int(state.columns.cost[position]), lots, flow))
+        if abs(int(state.columns.free[balance]) + flow + cost - int(row[kernels.FEE])) >= POSITION_LIMIT:
             raise self._refusal(n, kernels.TOO_MUCH_MONEY)
         if self.proposals_before is None:
             self.proposals_before = Proposals(ledger.proposals)

@@ -296,14 +296,14 @@ class Screen:
             return self._inner
         if self._touched or len(columns.account) < _MIN_FOR_INNER:
             self._touched = False
-            return InnerIntervals(None, columns, self._rows_of(self._confirmed))
+            return InnerIntervals(None, self._watch, self._rows_of(self._confirmed))
         intervals = self._bounded_by(prices, *moves.widened(volatility))
         self.accounts_computed += len(columns.account)
         self._computed_since_rebuild += len(columns.account)
         watch, confirmed = intervals.decide(columns, 0, chunk_count(columns))
         volatility.learn(moves.low, len(columns.account), len(watch.slots))
         rows = np.concatenate([self._rows_of(self._confirmed), columns.account[confirmed]])
-        self._inner = InnerIntervals(intervals, watch.columns, np.sort(rows))
+        self._inner = InnerIntervals(intervals, watch, np.sort(rows))
         return self._inner
 
     def changed(self, accounts: npt.ArrayLike) -> None:
@@ -349,12 +349,26 @@ class Screen:
         if self._large and _COPY * len(accounts) > len(self.accounts):
             self._intervals = self._next = None
             return
-        self._inner, self._touched = None, True
         slots = np.sort(self._sweep_view.slots(accounts))
         if self._next is not None:
             self._next.changed.append(slots)
         columns = self._sweep_view.columns
-        self._decide_slots(self._added.update(columns, self._watch.update(columns, slots)), self._intervals)
+        others = self._watch.update(columns, slots)
+        if len(others) < len(slots):
+            self._update_inner(np.setdiff1d(slots, others, assume_unique=True))
+        self._decide_slots(self._added.update(columns, others), self._intervals)
+
+    def _update_inner(self, slots: Int) -> None:
+        """Take changed watched accounts to the inner intervals, and drop these where they leave one in doubt."""
+        inner, columns = self._inner, self._watch.columns
+        if inner is not None and inner.intervals is not None:
+            own_slots = self._watch.own_slots[np.searchsorted(self._watch.slots, slots)]
+            others = inner.watch.update(columns, own_slots)
+            self.accounts_computed += len(others)
+            doubtful, unsafe = inner.intervals.decide_slots(columns, others)
+            if not (len(doubtful) or len(unsafe) or np.isin(columns.account[others], inner.confirmed).any()):
+                return
+        self._inner, self._touched = None, True
 
     def grown(self, accounts: Int) -> None:
         """Take in accounts that were opened, and others that got more rows, by the owner of the state.
