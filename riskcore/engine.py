@@ -778,13 +778,15 @@ class Engine:
             margins = margins_of(self.accounts, selected, prices)
             guarded, of_host = course.guarded_at(k), self.book == "host"
             step.add(*liquidate(context, self.accounts, selected, margins, guarded, self.seed, of_host=of_host))
-            done = context.journal.rows()[before:]
+        rows = _NO_ROWS if context is None else context.journal.rows()
+        if len(rows):
+            self._invariants.check(rows, self.ledger)
+            step.rows.append(rows)
+        if selected.size:
+            done = rows[before:]
             self._screen.changed(touched(done))
             if has_acted(done):
                 self._idle_since = None
-        if context is not None and len(context.journal):
-            step.rows.append(context.journal.rows())
-            self._invariants.check(step.rows[-1], self.ledger)
 
     def _context(self, prices: Prices, time: int) -> TickContext:
         """Context of an instant, without rows in its journal."""
