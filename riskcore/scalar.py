@@ -30,6 +30,7 @@ from .kernels._jit import allocating_kernel, kernel
 from .kernels.layouts import (
     AccountColumns,
     BookColumns,
+    OrderColumns,
     SliceQueue,
     SliceRows,
     SmallAccount,
@@ -322,7 +323,7 @@ def _alone(
 ) -> Accounts:  # fmt: skip
     """Accounts of one account without open orders."""
     none = np.empty(0, np.int64)
-    orders = Orders(none, none, none, none, none, np.empty(0, bool))
+    orders = Orders(OrderColumns(none, none, none, none, none, np.empty(0, bool)))
     owner, holder = np.zeros(len(market), np.int64), np.zeros(len(asset), np.int64)
     positions, balances = (owner, market, lots, cost, entry), (holder, asset, free, lent, unsettled)
     return Accounts.from_rows(venue, ids, positions, balances, orders, leverage_limit)
