@@ -15,7 +15,6 @@ __all__ = [
 # A name loads its package at first use: pandas and Numba alone take longer than an import should
 # (docs/decisions/0016-import-on-demand.md). Type checkers and editors read the imports, Python the table.
 if TYPE_CHECKING:
-    from . import activity as activity
     from . import adl_study as adl_study
     from . import audit as audit
     from . import boundary as boundary
@@ -52,8 +51,8 @@ if TYPE_CHECKING:
     from .venue import Venue, load_venue
 else:
     _PACKAGES = [
-        "activity", "adl_study", "audit", "boundary", "io", "margin", "market", "record", "run", "sample", "scalar",
-        "state", "venue",
+        "adl_study", "audit", "boundary", "io", "margin", "market", "record", "run", "sample", "scalar", "state",
+        "venue",
     ]  # fmt: skip
     _NAMES = {
         "activity": ["Account", "ActivityResult", "Margin"],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = [
-    "activity", "adl_study", "audit", "boundary", "hosts.pandas_loop", "io", "io.venues", "margin", "margin.screen",
+    "adl_study", "audit", "boundary", "hosts.pandas_loop", "io", "io.venues", "margin", "margin.screen",
     "market", "market.guards", "record", "run", "run.report", "sample", "scalar", "state", "venue",
 ]  # fmt: skip
 VENUES = ["backpack", "binance", "ccxt", "dydx", "hyperliquid"]

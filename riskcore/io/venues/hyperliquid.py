@@ -162,6 +162,15 @@ class UserFills(NamedTuple):
         depends on it and it is the price of the first fill.
     reported : DataFrame
         For each row of ``activity`` what the venue says: start_position, closed_pnl.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> venue = hyperliquid.load_venue({"universe": [{"name": "BTC", "szDecimals": 5, "maxLeverage": 40}]})
+    >>> fill = {"coin": "BTC", "sz": "0.1", "px": "101000", "side": "A", "time": 2, "startPosition": "0.2"}
+    >>> fills = hyperliquid.load_fills(venue, [fill | {"closedPnl": "100", "fee": "4.5"}])
+    >>> fills.positions.to_dict("records")
+    [{'account': 'account', 'market': 'BTC', 'quantity': 0.2, 'entry_price': 100000.0}]
     """
 
     activity: pd.DataFrame
