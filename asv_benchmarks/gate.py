@@ -233,6 +233,20 @@ def step() -> Callable[[], object]:
     return next_second
 
 
+def quiet() -> Callable[[], object]:
+    """A hundred ticks of two accounts, a minute apart, in which nobody is liquidated."""
+    riskcore = importlib.import_module("riskcore")
+    venue, accounts = importlib.import_module("benchmarks.step").two_markets()
+    engine, minute = riskcore.Engine(accounts, venue, record=False), iter(range(10**7))
+
+    def next_minutes() -> None:
+        for number in range(100):
+            time = (1_760_000_100 + 60 * next(minute)) * 10**9
+            engine.step(riskcore.Tick(time, dict.fromkeys(venue.markets.symbol, 100.0 + number / 1000)))
+
+    return next_minutes
+
+
 def slices() -> Callable[[], object]:
     return importlib.import_module("benchmarks.slices").Workload(200, 50_000).size_and_walk
 
@@ -241,7 +255,15 @@ def queue() -> Callable[[], object]:
     return importlib.import_module("benchmarks.adl").Queue(0.01).head
 
 
-CALLS = {"sweep": full_sweep, "select": select, "screen": screen, "step": step, "slices": slices, "queue": queue}
+CALLS = {
+    "sweep": full_sweep,
+    "select": select,
+    "screen": screen,
+    "step": step,
+    "quiet": quiet,
+    "slices": slices,
+    "queue": queue,
+}
 
 
 def workload() -> tuple:

@@ -319,10 +319,11 @@ def _order_after(n, actions, state, orders, is_checked):
 
 
 @inner_kernel
-def _try_fill(n, actions, state, orders, rules, is_checked):
-    """Test a fill by all rules but those of margin: why not, or DONE, and what the venue asks.
+def _try_fill(n, is_found, actions, state, orders, rules, is_checked):
+    """Test a fill by all rules but those of margin: why not, or DONE, what the venue asks, changes of cost and entry.
 
     n           int64           ()       action
+    is_found    bool            ()       whether its position row is found already
     actions     int64           (N, 10)  columns above, in/out
     state       AccountColumns  ()       see layouts.py
     orders      OrderColumns    ()       see layouts.py
@@ -330,50 +331,54 @@ def _try_fill(n, actions, state, orders, rules, is_checked):
     is_checked  bool            ()       whether the venue checks the action
     """
     a, m, o, change = actions[n, ACCOUNT], actions[n, ITEM], actions[n, ORDER], actions[n, AMOUNT]
-    p = actions[n, ROW] = _find(a, m, state.position_span, state.market)
+    p = actions[n, ROW]
+    if not is_found:
+        p = actions[n, ROW] = _find(a, m, state.position_span, state.market)
     if p < 0:
-        return NO_ROW, 0
+        return NO_ROW, 0, 0, 0
     if rules[IS_DELISTED, m] != 0:
-        return DELISTED, 0
+        return DELISTED, 0, 0, 0
     lots, bid, ask = state.lots[p], state.open_bid[p], state.open_ask[p]
     worst = worst_case_lots(lots, bid, ask)
     if o >= 0:
         if orders.lots[o] == 0:
-            return NO_ORDER, 0
+            return NO_ORDER, 0, 0, 0
         if (orders.side[o] > 0) != (change > 0):
-            return OTHER_SIDE, 0
+            return OTHER_SIDE, 0, 0, 0
         if abs(change) > orders.lots[o]:
-            return PAST_ORDER, 0
+            return PAST_ORDER, 0, 0, 0
         if not orders.reduce_only[o]:
             if change > 0:
                 bid -= change
             else:
                 ask += change
     if abs(lots + change) > rules[MAX_LOTS, m]:
-        return TOO_MANY_LOTS, 0
+        return TOO_MANY_LOTS, 0, 0, 0
     flow, j = actions[n, FLOW], np.int64(state.position_balance[p])
     cost, entry = cost_change(lots, state.cost[p], change, flow), cost_change(lots, state.entry[p], change, flow)
     if abs(state.cost[p] + cost) >= _LIMIT or abs(state.entry[p] + entry) >= _LIMIT:
-        return TOO_MUCH_COST, 0
+        return TOO_MUCH_COST, 0, 0, 0
     if _gross_cost(a, state) - abs(float(state.cost[p])) + abs(float(state.cost[p] + cost)) >= _LIMIT:
-        return TOO_MUCH_COST, 0
+        return TOO_MUCH_COST, 0, 0, 0
     if abs(state.free[j] + flow + cost - actions[n, FEE]) >= _LIMIT:
-        return TOO_MUCH_MONEY, 0
+        return TOO_MUCH_MONEY, 0, 0, 0
     if is_checked:
         if o >= 0 and (actions[n, TICKS] - orders.price[o]) * orders.side[o] > 0:
-            return PAST_LIMIT, 0
+            return PAST_LIMIT, 0, 0, 0
         if o < 0 and rules[IS_CLOSED, m] != 0:
-            return CLOSED, 0
+            return CLOSED, 0, 0, 0
     if worst_case_lots(lots + change, bid, ask) <= worst:
-        return DONE, 0
-    return DONE, NOT_LIQUIDATING if o >= 0 else NOT_LIQUIDATING | COVERED
+        return DONE, 0, cost, entry
+    return DONE, NOT_LIQUIDATING if o >= 0 else NOT_LIQUIDATING | COVERED, cost, entry
 
 
 @inner_kernel
-def _do_fill(n, actions, state, orders, reduce_only, rows, progress):
+def _do_fill(n, cost, entry, actions, state, orders, reduce_only, rows, progress):
     """Carry out a fill or a confirmation, and reduce the reduce-only orders of the position.
 
     n            int64           ()       action
+    cost         int64           ()       change of the position's cost, settle quanta
+    entry        int64           ()       change of its entry, settle quanta
     actions      int64           (N, 10)  columns above
     state        AccountColumns  ()       see layouts.py, in/out
     orders       OrderColumns    ()       see layouts.py, in/out
@@ -384,8 +389,6 @@ def _do_fill(n, actions, state, orders, reduce_only, rows, progress):
     a, m, p, o, change = actions[n, ACCOUNT], actions[n, ITEM], actions[n, ROW], actions[n, ORDER], actions[n, AMOUNT]
     flow, j = actions[n, FLOW], np.int64(state.position_balance[p])
     r = _write(n, actions[n, KIND], o, change, rows, progress)
-    cost = cost_change(state.lots[p], state.cost[p], change, flow)
-    entry = cost_change(state.lots[p], state.entry[p], change, flow)
     rows[r, R_COST], rows[r, R_ENTRY] = cost, entry
     if o >= 0:
         rows[r, R_LOTS_BEFORE], rows[r, R_TICKS_BEFORE] = orders.lots[o], orders.price[o]
@@ -568,15 +571,15 @@ def carry_out(first, last, is_sure, actions, state, orders, rules, pooled, reduc
     rows         int64             (R, 11)  columns above, in/out
     progress     int64             (3,)     in/out, entries above
     """
-    is_checked = prices is not None
+    is_checked, is_found = prices is not None, last - first > 1
     for n in range(first, last):
-        if last - n > 1 and (n - first) % _AHEAD == 0:
+        if is_found and (n - first) % _AHEAD == 0:
             progress[FETCHED] = _fetch(n, min(n + _AHEAD, last), actions, state)
         kind, a = actions[n, KIND], actions[n, ACCOUNT]
-        status, asks = DONE, 0
+        status, asks, cost, entry = DONE, 0, 0, 0
         room = rows.shape[0] - progress[WRITTEN]
         if kind == FILL:
-            status, asks = _try_fill(n, actions, state, orders, rules, is_checked)
+            status, asks, cost, entry = _try_fill(n, is_found, actions, state, orders, rules, is_checked)
             begin, end = _reduce_only_range(a, actions[n, ITEM], reduce_only)
             room -= end - begin
         elif kind in (PLACE, CHANGE, CANCEL):
@@ -593,7 +596,7 @@ def carry_out(first, last, is_sure, actions, state, orders, rules, pooled, reduc
             progress[STOP], progress[STATUS] = n, status
             return
         if kind == FILL:
-            _do_fill(n, actions, state, orders, reduce_only, rows, progress)
+            _do_fill(n, cost, entry, actions, state, orders, reduce_only, rows, progress)
         elif kind in (PLACE, CHANGE, CANCEL):
             _do_order(n, actions, state, orders, is_checked, rows, progress)
         else:
@@ -619,7 +622,10 @@ def confirm(n, actions, state, orders, reduce_only, rows, progress):
     rows         int64           (R, 11)  columns above, in/out; with room for X + 1
     progress     int64           (3,)     entries above, in/out
     """
-    _do_fill(n, actions, state, orders, reduce_only, rows, progress)
+    p, change, flow = actions[n, ROW], actions[n, AMOUNT], actions[n, FLOW]
+    cost = cost_change(state.lots[p], state.cost[p], change, flow)
+    entry = cost_change(state.lots[p], state.entry[p], change, flow)
+    _do_fill(n, cost, entry, actions, state, orders, reduce_only, rows, progress)
 
 
 @kernel
@@ -673,3 +679,50 @@ def margin_of(account, state, prices, figures):
     figures[4] = account_status(
         sums.equity, sums.exposure, sums.maintenance, sums.gross, prices.acmf_divisor, prices.acmf_offset
     )
+
+
+ROW_COLUMNS = (
+    "account", "counterparty", "market", "asset", "settle", "order", "requested", "lots", "cost", "cash", "entry",
+    "fee", "quanta", "lent", "counter_cash", "fund",
+)  # fmt: skip
+"""Columns of the journal that `row_values` writes."""
+
+
+@kernel
+def row_values(actions, written, settle, party, free, lent, values):
+    """Whole numbers of the rows of the journal that actions have written.
+
+    actions  int64  (N, 10)  see above
+    written  int64  (R, 11)  see above
+    settle   int64  (M,)     asset row of each market's money
+    party    int64  (C,)     counterparty of each kind of row; of a transfer the action says it
+    free     int64  (C,)     sign with which the quantity of each kind changes the free balance
+    lent     int64  (C,)     and the lent one
+    values   int64  (16, R)  out, `ROW_COLUMNS`
+    """
+    for n in range(written.shape[0]):
+        action, kind = written[n, R_ACTION], written[n, R_KIND]
+        item, amount, flow, fee = (
+            actions[action, ITEM],
+            actions[action, AMOUNT],
+            actions[action, FLOW],
+            actions[action, FEE],
+        )
+        values[:, n] = 0
+        values[0, n] = actions[action, ACCOUNT]
+        values[1, n] = actions[action, ORDER] if kind == TRANSFER else party[kind]
+        values[2:6, n] = -1
+        if kind in (FILL, CONFIRM):
+            values[2, n], values[4, n], values[5, n] = item, settle[item], written[n, R_ORDER]
+            values[6, n] = written[n, R_LOTS_BEFORE] if kind == CONFIRM else 0
+            values[7, n], values[8, n], values[10, n] = written[n, R_LOTS], written[n, R_COST], written[n, R_ENTRY]
+            values[9, n], values[11, n] = flow + written[n, R_COST], fee
+            # the fee of a fill goes to the market, that of a slice to the fund
+            values[14, n] = -flow if kind == CONFIRM else fee - flow
+            values[15, n] = 0 if kind == CONFIRM else -fee
+        elif PLACE <= kind <= CANCEL:
+            values[2, n], values[5, n], values[6, n] = item, written[n, R_ORDER], written[n, R_LOTS]
+        elif kind == INTEREST:
+            values[3, n], values[12, n] = item, -written[n, R_LOTS]
+        elif DEPOSIT <= kind <= REDEEM:
+            values[3, n], values[12, n], values[13, n] = item, free[kind] * amount, lent[kind] * amount

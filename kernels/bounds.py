@@ -13,6 +13,7 @@ from .margin_function import fill_requirement_lookup, requirements_above
 from .sweep import CHUNK, decided_lanes, settle_value, unsafe_lanes, weight_at, whole_weight_quanta
 
 _INTERVAL_BAND = 1e-9  # of the gross amounts: a thousand times the doubt of float64
+_ALL = np.uint64(2**64 - 1)
 
 
 class BoundSums(NamedTuple):
@@ -111,6 +112,42 @@ def lane_bounds(slot, state, bounds):
     return BoundSums(equity=equity, exposure=exposure, maintenance=maintenance, gross=gross)
 
 
+@inner_kernel
+def watch_lanes(start, wanted, state, worst, best, spread, watched, confirmed, count):
+    """List those of some lanes' slots that price intervals do not prove safe, as of `watch_chunks`.
+
+    start      int64         ()     slot of the first lane
+    wanted     uint64        ()     bit n: the slot of lane n counts
+    state      SweepColumns  ()     see layouts.py
+    worst      BoundLookup   ()     see layouts.py
+    best       BoundLookup   ()     see layouts.py: with the edges exchanged
+    spread     float64       ()     least width of a mark's interval, part of its upper edge: for confirming
+    watched    int64         (8G,)  in/out, slots to be watched
+    confirmed  int64         (8G,)  in/out, slots that are at 100 % or above everywhere
+    count      int64         (2,)   in/out, how many are watched, and confirmed
+    """
+    slack, first_slot = broadcast(_INTERVAL_BAND), np.uint64(start)
+    sums = lane_bounds(first_slot, state, worst)
+    bits = wanted & unsafe_lanes(first_slot, state, sums.equity, sums.exposure, sums.maintenance, slack * sums.gross)
+    if bits:
+        decided = np.uint64(0)
+        if bits & mask_gt(sums.maintenance, sums.equity + broadcast(spread) * sums.exposure):
+            sums = lane_bounds(first_slot, state, best)
+            decided = decided_lanes(
+                first_slot, state, best.acmf_divisor, best.acmf_offset, sums.equity, sums.exposure, sums.maintenance,
+                slack * sums.gross,
+            )  # fmt: skip
+        while bits:
+            slot, bit = start + np.int64(count_trailing_zeros(bits)), bits & (~bits + np.uint64(1))
+            if decided & bit:
+                confirmed[count[1]] = slot
+                count[1] += 1
+            else:
+                watched[count[0]] = slot
+                count[0] += 1
+            bits = bits ^ bit
+
+
 @kernel
 def watch_chunks(first, last, state, worst, best, spread, watched, confirmed, count):
     """List the slots of the chunks ``first:last`` that price intervals do not prove safe.
@@ -131,29 +168,32 @@ def watch_chunks(first, last, state, worst, best, spread, watched, confirmed, co
     confirmed  int64         (8G,)  out, slots that are at 100 % or above everywhere, ascending
     count      int64         (2,)   out, how many are watched, and confirmed
     """
-    slack = broadcast(_INTERVAL_BAND)
     count[0], count[1] = 0, 0
     for start in range(first * CHUNK, min(last * CHUNK, state.account.size), WIDTH):
-        first_slot = np.uint64(start)
-        sums = lane_bounds(first_slot, state, worst)
-        bits = unsafe_lanes(first_slot, state, sums.equity, sums.exposure, sums.maintenance, slack * sums.gross)
-        if bits:
-            decided = np.uint64(0)
-            if bits & mask_gt(sums.maintenance, sums.equity + broadcast(spread) * sums.exposure):
-                sums = lane_bounds(first_slot, state, best)
-                decided = decided_lanes(
-                    first_slot, state, best.acmf_divisor, best.acmf_offset, sums.equity, sums.exposure,
-                    sums.maintenance, slack * sums.gross,
-                )  # fmt: skip
-            while bits:
-                slot, bit = start + np.int64(count_trailing_zeros(bits)), bits & (~bits + np.uint64(1))
-                if decided & bit:
-                    confirmed[count[1]] = slot
-                    count[1] += 1
-                else:
-                    watched[count[0]] = slot
-                    count[0] += 1
-                bits = bits ^ bit
+        watch_lanes(start, _ALL, state, worst, best, spread, watched, confirmed, count)
+
+
+@kernel
+def watch_slots(slots, state, worst, best, spread, watched, confirmed, count):
+    """List those of some slots that price intervals do not prove safe, as of `watch_chunks`.
+
+    slots      int64         (n,)  ascending
+    state      SweepColumns  ()    see layouts.py
+    worst      BoundLookup   ()    see layouts.py
+    best       BoundLookup   ()    see layouts.py: with the edges exchanged
+    spread     float64       ()    least width of a mark's interval, part of its upper edge: for confirming
+    watched    int64         (n,)  out, slots to be watched, ascending
+    confirmed  int64         (n,)  out, slots that are at 100 % or above everywhere, ascending
+    count      int64         (2,)  out, how many are watched, and confirmed
+    """
+    count[0], count[1] = 0, 0
+    n = 0
+    while n < slots.size:
+        start, wanted = slots[n] // WIDTH * WIDTH, np.uint64(0)
+        while n < slots.size and slots[n] < start + WIDTH:
+            wanted |= np.uint64(1) << np.uint64(slots[n] - start)
+            n += 1
+        watch_lanes(start, wanted, state, worst, best, spread, watched, confirmed, count)
 
 
 @kernel
@@ -211,6 +251,24 @@ def fill_extra_bounds(lowest, highest, market, extra):
             extra[m, 1] = abs(highest.value_per_lot[m])
             extra[m, 2:] = 0.0
         extra[-1] = 0.0
+
+
+@kernel
+def value_ranges(value, low, high):
+    """Least and largest of each value at many instants; NaN if one is missing.
+
+    value  float64  (R, V)  NaN is missing
+    low    float64  (V,)    out
+    high   float64  (V,)    out
+    """
+    for v in range(value.shape[1]):
+        low[v] = high[v] = value[0, v]
+        for r in range(1, value.shape[0]):
+            here = value[r, v]
+            if here < low[v] or here != here:
+                low[v] = here
+            if here > high[v] or here != here:
+                high[v] = here
 
 
 @kernel

@@ -9,14 +9,20 @@ from ._jit import inner_kernel, kernel
 
 MARK, INDEX, BASIS = 0, 1, 2
 """Rows of the prices remembered of each market; the first two are also the rows of the used and sampled prices."""
+MARK_UPDATE, INDEX_UPDATE, INDEX_CAPPED, MARK_CLAMPED, MARK_CAPPED = 1, 2, 4, 8, 16
+"""What happened to the prices of a market at an instant."""
+UPDATED, REFUSED, TOO_LARGE = 1, 2, 4
+"""What happened at an instant: a price was updated; an update was rejected; a mark or premium does not fit a sample."""
 INDEX_UPDATE_CAP, MARK_HELD, INDEX_CLAMP, UPDATE_CAP = 0, 1, 2, 3
 """Columns of the rejected updates: why an update does not count."""
 NO_SAMPLE = -(2**63)
 MARK_UNIT, PREMIUM_UNIT = 10**3, 10**12
 """Samples per tick of the mark, and per unit of premium."""
 
+MAX_TICKS, MAX_PREMIUM = 1e13, 1e4
+"""A sample has fewer, so that the sum over a window stays below 2**62."""
+
 _SECOND = 1_000_000_000
-_MAX_TICKS, _MAX_PREMIUM = 1e13, 1e4  # so that the sum over a window stays below 2**62
 
 
 @inner_kernel
@@ -78,33 +84,51 @@ def derived_mark(index, basis, bid, ask, last):
     return max(min(bid, ask), min(max(bid, ask), last))
 
 
+@inner_kernel
+def sample_of(mark, index, tick_size):
+    """Samples of a mark, in thousandths of a tick, and of its premium, in units of 1e-12; NO_SAMPLE without an index.
+
+    mark       float64  ()  that counts
+    index      float64  ()  that counts, NaN: none
+    tick_size  float64  ()  price of a tick
+    """
+    premium = NO_SAMPLE
+    if not isnan(index):
+        premium = np.int64(np.rint((mark - index) / index * PREMIUM_UNIT))
+    return np.int64(np.rint(mark / tick_size * MARK_UNIT)), premium
+
+
 @kernel
 def guard_updates(
-    time, stale_after, clamp, min_update, max_update, mark, index, last, bid, ask, price, stamp, used, price_after,
-    stamp_after, rejected, rejected_price,
+    time, stale_after, clamp, update_cap, tick_size, mark, index, last, bid, ask, price, stamp, sample, used_mark,
+    used_index, happened, events, rejected, rejected_price,
 ):  # fmt: skip
-    """Guard the mark and index updates of a tick, market by market; docs/one_tick.md has the rules.
+    """Guard the mark and index updates of a tick, market by market, and sample them; docs/one_tick.md has the rules.
 
     time            int64    ()      of the tick, nanoseconds
     stale_after     int64    ()      nanoseconds
     clamp           float64  ()      width of the clamp to the index, part of the index
-    min_update      float64  (M,)    update cap, factor of a second, NaN: none
-    max_update      float64  (M,)    update cap, factor of a second, NaN: none
+    update_cap      float64  (2, M)  least and largest factor of a second, NaN: none
+    tick_size       float64  (M,)    price of a tick
     mark            float64  (M,)    as the tick has it, NaN: none
     index           float64  (M,)    as the tick has it, NaN: none
     last            float64  (M,)    price of the last trade, NaN: none
     bid             float64  (M,)    touch of an accepted book, NaN: none
     ask             float64  (M,)    touch of an accepted book, NaN: none
-    price           float64  (3, M)  MARK, INDEX, BASIS remembered, NaN: none yet
-    stamp           int64    (3, M)  time of each, nanoseconds
-    used            float64  (2, M)  out, MARK and INDEX that count, NaN: none
-    price_after     float64  (3, M)  out, to be remembered
-    stamp_after     int64    (3, M)  out, to be remembered
+    price           float64  (3, M)  in/out, MARK, INDEX, BASIS remembered, NaN: none yet
+    stamp           int64    (3, M)  in/out, time of each, nanoseconds
+    sample          int64    (2, M)  in/out, thousandths of a tick, and premium in units of 1e-12, or NO_SAMPLE
+    used_mark       float64  (R, M)  out, marks that count, in the last row; NaN: none
+    used_index      float64  (R, M)  out, indexes that count, in the last row; NaN: none
+    happened        uint8    (R, M)  out, INDEX_CAPPED or 0, in the last row
+    events          uint8    (R,)    out, UPDATED and so on, in the last row
     rejected        bool     (M, 4)  out, why an update does not count
     rejected_price  float64  (M, 4)  out, the update that does not count, NaN: none
     """
+    row, event = used_mark.shape[0] - 1, UPDATED
     for m in range(mark.size):
-        reference = cap_update(index[m], price[INDEX, m], time - stamp[INDEX, m], min_update[m], max_update[m])
+        least, largest = update_cap[0, m], update_cap[1, m]
+        reference = cap_update(index[m], price[INDEX, m], time - stamp[INDEX, m], least, largest)
         index_counts = reference == index[m]  # a rejected index does not clamp the mark
         rejected[m, INDEX_UPDATE_CAP] = not (index_counts or isnan(reference))
         rejected_price[m, INDEX_UPDATE_CAP] = index[m]
@@ -128,46 +152,32 @@ def guard_updates(
             clamped = clamp_price(update, reference * (1.0 - clamp), reference * (1.0 + clamp))
         rejected[m, INDEX_CLAMP] = clamped < update or clamped > update
         rejected_price[m, INDEX_CLAMP] = update
-        capped = cap_update(clamped, price[MARK, m], time - stamp[MARK, m], min_update[m], max_update[m])
+        capped = cap_update(clamped, price[MARK, m], time - stamp[MARK, m], least, largest)
         rejected[m, UPDATE_CAP] = capped < clamped or capped > clamped
         rejected_price[m, UPDATE_CAP] = clamped
 
-        used[MARK, m] = price[MARK, m] if carried else capped
-        used[INDEX, m] = reference
-        price_after[MARK, m] = price[MARK, m] if isnan(capped) else capped
-        stamp_after[MARK, m] = stamp[MARK, m] if isnan(capped) else time
-        price_after[INDEX, m] = price[INDEX, m] if isnan(reference) else reference
-        stamp_after[INDEX, m] = stamp[INDEX, m] if isnan(reference) else time
-        price_after[BASIS, m] = basis
-        stamp_after[BASIS, m] = basis_time
+        used = price[MARK, m] if carried else capped
+        used_mark[row, m], used_index[row, m] = used, reference
+        if not isnan(capped):
+            price[MARK, m], stamp[MARK, m] = capped, time
+        if not isnan(reference):
+            price[INDEX, m], stamp[INDEX, m] = reference, time
+        price[BASIS, m], stamp[BASIS, m] = basis, basis_time
+
+        happened[row, m] = INDEX_CAPPED if rejected[m, INDEX_UPDATE_CAP] else 0
+        for kind in range(4):
+            if rejected[m, kind]:
+                event |= REFUSED
+        if not isnan(used):
+            if not 0.0 < used / tick_size[m] < MAX_TICKS or (used - reference) / reference >= MAX_PREMIUM:
+                event |= TOO_LARGE
+            else:
+                sample[0, m], sample[1, m] = sample_of(used, reference, tick_size[m])
+    events[row] = event
 
 
 if not hasattr(guard_updates, "py_func"):  # interpreted, NumPy would warn of a bound that overflows
     guard_updates = np.errstate(over="ignore")(guard_updates)
-
-
-@kernel
-def sample_prices(tick_size, used, before, sample, too_large):
-    """Samples of the used marks and premiums, in whole units.
-
-    tick_size  float64  (M,)    price of a tick
-    used       float64  (2, M)  MARK and INDEX that count, NaN: none
-    before     int64    (2, M)  samples of the tick before, or NO_SAMPLE
-    sample     int64    (2, M)  out, thousandths of a tick, and premium in units of 1e-12, or NO_SAMPLE
-    too_large  bool     (2, M)  out, mark in ticks or premium does not fit a sample, or the mark is not > 0
-    """
-    for m in range(tick_size.size):
-        mark, index = used[MARK, m], used[INDEX, m]
-        ticks = mark / tick_size[m]
-        premium = 0.0 if isnan(index) else (mark - index) / index
-        too_large[0, m] = ticks >= _MAX_TICKS or ticks <= 0.0
-        too_large[1, m] = premium >= _MAX_PREMIUM
-        if 0.0 < ticks < _MAX_TICKS and premium < _MAX_PREMIUM:
-            sample[0, m] = np.int64(np.rint(ticks * MARK_UNIT))
-            sample[1, m] = NO_SAMPLE if isnan(index) else np.int64(np.rint(premium * PREMIUM_UNIT))
-        else:
-            sample[0, m] = before[0, m]
-            sample[1, m] = before[1, m]
 
 
 @kernel
@@ -223,16 +233,47 @@ def follow_instants(mark, index, base_asset, quote_asset, settle, asset):
         follow_markets(mark[r], index[r], base_asset, quote_asset, settle, asset[r])
 
 
+UNPRICED, OUT_OF_RANGE = 1, 2
+"""What `complete_prices` found: a market or an asset without a price; a mark below its lowest or above its highest."""
+
+
+@kernel
+def complete_prices(mark, index, own, bounds, base_asset, quote_asset, settle, asset, found):
+    """Complete the prices of assets as of `follow_markets`, and say what is missing or out of range.
+
+    mark         float64  (M,)    NaN: none
+    index        float64  (M,)    NaN: none
+    own          float64  (K,)    prices of their own, NaN: none
+    bounds       float64  (2, M)  lowest and highest mark
+    base_asset   int64    (M,)    asset row of each market, -1: none
+    quote_asset  int64    (M,)    asset row of each market
+    settle       int64    ()      row of the settle asset, whose price is 1
+    asset        float64  (K,)    out, NaN: none
+    found        int64    (1,)    out, UNPRICED and OUT_OF_RANGE
+    """
+    found[0] = 0
+    for k in range(own.size):
+        asset[k] = own[k]
+    follow_markets(mark, index, base_asset, quote_asset, settle, asset)
+    for m in range(mark.size):
+        if isnan(mark[m]):
+            found[0] |= UNPRICED
+        elif not bounds[0, m] <= mark[m] <= bounds[1, m]:
+            found[0] |= OUT_OF_RANGE
+    for k in range(own.size):
+        if isnan(asset[k]):
+            found[0] |= UNPRICED
+
+
 @kernel
 def has_price(price):
     """Whether there is a price.
 
-    price  float64  (R, K)  NaN: none
+    price  float64  (N,)  NaN: none
     """
-    for r in range(price.shape[0]):
-        for k in range(price.shape[1]):
-            if not isnan(price[r, k]):
-                return True
+    for n in range(price.size):  # noqa: SIM110 - compiled
+        if not isnan(price[n]):
+            return True
     return False
 
 

@@ -240,3 +240,32 @@ def fingerprints(accounts, state, position_factor, balance_factor, fingerprint):
     """
     for n in range(accounts.size):
         fingerprint[n] = _fingerprint(accounts[n], state, position_factor, balance_factor)
+
+
+ACTIVITY_COLUMNS = (
+    "counterparty", "market", "asset", "settle", "lots", "quanta", "lent", "counter_cash", "fund", "fee",
+)  # fmt: skip
+"""Columns of the journal that `add_activity` reads."""
+
+
+@kernel
+def add_activity(rows, ledger):
+    """Add to the ledgers what rows of activity change of them.
+
+    rows    int64         (10, N)  `ACTIVITY_COLUMNS`
+    ledger  LedgerArrays  ()       see layouts.py, in/out
+    """
+    for n in range(rows.shape[1]):
+        other, market, asset, settle = rows[0, n], rows[1, n], rows[2, n], rows[3, n]
+        lots, moved = rows[4, n], rows[5, n] + rows[6, n]
+        if settle >= 0:
+            ledger.fund[settle] += rows[8, n] + rows[9, n]
+        if other == BOOK:
+            if market >= 0:
+                ledger.book_lots[market] -= lots
+            if asset >= 0:
+                ledger.book_quanta[asset] -= moved
+            if settle >= 0:
+                ledger.book_quanta[settle] += rows[7, n]
+        elif other == POOL and asset >= 0:
+            ledger.pool[asset] -= moved

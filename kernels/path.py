@@ -7,27 +7,28 @@ import numpy as np
 
 from ._jit import inner_kernel, kernel
 from .guards import (
-    _MAX_PREMIUM,
-    _MAX_TICKS,
     INDEX,
+    INDEX_CAPPED,
+    INDEX_UPDATE,
     MARK,
-    MARK_UNIT,
-    NO_SAMPLE,
-    PREMIUM_UNIT,
+    MARK_CAPPED,
+    MARK_CLAMPED,
+    MARK_UPDATE,
+    MAX_PREMIUM,
+    MAX_TICKS,
+    REFUSED,
+    UPDATED,
     cap_update,
     clamp_price,
     follow_markets,
+    sample_of,
 )
 from .margin_function import margin_requirement
 
 HOLD, LINEAR, BRIDGE, ADVERSE = range(4)
 """Kinds of paths."""
-MARK_UPDATE, INDEX_UPDATE, INDEX_CAPPED, MARK_CLAMPED, MARK_CAPPED = 1, 2, 4, 8, 16
-"""What happened to the prices of a market at an instant."""
 ASSET_UPDATE, ASSET_CLAMPED, ASSET_BY_MEAN, ASSET_CAPPED, ASSET_HELD = 1, 2, 4, 8, 16
 """What happened to the price of an asset at an instant."""
-UPDATED, REFUSED = 1, 2
-"""Whether a price of an instant was updated, and whether one was rejected."""
 MIN_UPDATE, MAX_UPDATE, INDEX_THRESHOLD, MEAN_THRESHOLD = range(4)
 """Rows of the guards of assets."""
 FITS, TOO_HIGH, TOO_LOW, NO_MARK_SAMPLE, NO_PREMIUM_SAMPLE = range(5)
@@ -83,41 +84,45 @@ def round_price(value, tick_size, numerator, denominator):
 
 @kernel
 def fill_path(
-    kind, key, before, time, first, ends, bar, low_first, indexes, tick, mark, index,
+    kind, key, before, time, first, start_mark, end_mark, lowest, highest, low_first, start_index, end_index, tick,
+    mark, index,
 ):  # fmt: skip
     """Marks and indexes on the path between two ticks, not guarded; R + 1 of the instants 0 (the tick before) to N.
 
-    kind       int64    ()          HOLD, LINEAR, BRIDGE or ADVERSE
-    key        uint64   ()          of the tick's draws
-    before     int64    ()          time of the tick before, nanoseconds
-    time       int64    (N + 1,)    of the instants and of the tick, nanoseconds
-    first      int64    ()          number of the first instant wanted
-    ends       float64  (2, M)      mark used last before, and mark given at the tick, NaN: none
-    bar        float64  (2, M)      low and high since the tick before, NaN: none
-    low_first  bool     (M,)        the low comes before the high; of ADVERSE alone
-    indexes    float64  (2, M)      index used at the tick before, and index given at the tick, NaN: none
-    tick       float64  (3, M)      tick size: nearest float64, numerator, denominator
-    mark       float64  (R + 1, M)  out, NaN: none
-    index      float64  (R + 1, M)  out, NaN: none
+    kind         int64    ()          HOLD, LINEAR, BRIDGE or ADVERSE
+    key          uint64   ()          of the tick's draws
+    before       int64    ()          time of the tick before, nanoseconds
+    time         int64    (N + 1,)    of the instants and of the tick, nanoseconds
+    first        int64    ()          number of the first instant wanted
+    start_mark   float64  (M,)        mark used last before, NaN: none
+    end_mark     float64  (M,)        mark given at the tick, NaN: none
+    lowest       float64  (M,)        low since the tick before, NaN: none
+    highest      float64  (M,)        high since the tick before, NaN: none
+    low_first    bool     (M,)        the low comes before the high; of ADVERSE alone
+    start_index  float64  (M,)        index used at the tick before, NaN: none
+    end_index    float64  (M,)        index given at the tick, NaN: none
+    tick         float64  (3, M)      tick size: nearest float64, numerator, denominator
+    mark         float64  (R + 1, M)  out, NaN: none
+    index        float64  (R + 1, M)  out, NaN: none
     """
     count, last = time.size, first + mark.shape[0] - 1  # the tick is instant ``count``
     span = time[count - 1] - before
     for m in range(mark.shape[1]):
-        p0, i0, i1 = ends[0, m], indexes[0, m], indexes[1, m]
+        p0, i0, i1 = start_mark[m], start_index[m], end_index[m]
         if isnan(p0):
             mark[:, m] = nan
             index[:, m] = nan
             continue
-        is_held = kind == HOLD or isnan(ends[1, m])
-        p1 = p0 if isnan(ends[1, m]) else ends[1, m]
+        is_held = kind == HOLD or isnan(end_mark[m])
+        p1 = p0 if isnan(end_mark[m]) else end_mark[m]
         has_index = not isnan(i0) and (is_held or not isnan(i1))
         low, high = min(p0, p1), max(p0, p1)
-        has_bar = not isnan(bar[0, m]) and count > 1
+        has_bar = not isnan(lowest[m]) and count > 1
         one = other = nan
         if has_bar:
-            low, high = min(low, bar[0, m]), max(high, bar[1, m])
+            low, high = min(low, lowest[m]), max(high, highest[m])
             low_comes = low_first[m] if kind == ADVERSE else draw_of(key, m, 0) < _HALF
-            one, other = (bar[0, m], bar[1, m]) if low_comes else (bar[1, m], bar[0, m])
+            one, other = (lowest[m], highest[m]) if low_comes else (highest[m], lowest[m])
         scale = (high - low) * (0.6266570686577501 / sqrt(count))
         segments = 1
         if has_bar:
@@ -170,7 +175,7 @@ if not hasattr(fill_path, "py_func"):  # interpreted, NumPy would warn of draws 
 
 
 @kernel
-def guard_path(time, clamp, update_cap, bounds, tick_size, price, stamp, mark, index, happened, events, error):
+def guard_path(time, clamp, update_cap, bounds, tick_size, price, stamp, sample, mark, index, happened, events, error):
     """Guard the marks and indexes of a path, market by market; a price that does not change is no update.
 
     time        int64    (R,)        of the instants, nanoseconds
@@ -180,6 +185,7 @@ def guard_path(time, clamp, update_cap, bounds, tick_size, price, stamp, mark, i
     tick_size   float64  (M,)        price of a tick
     price       float64  (3, M)      in/out, MARK and INDEX remembered before and then at the end, NaN: none yet
     stamp       int64    (3, M)      in/out, time of each, nanoseconds
+    sample      int64    (2, M)      in/out, thousandths of a tick, and premium in units of 1e-12, or NO_SAMPLE
     mark        float64  (R + 1, M)  in/out, path from the instant before on; then, from row 1 on, the marks that count
     index       float64  (R + 1, M)  in/out, the same of the indexes
     happened    uint8    (R, M)      out, MARK_UPDATE and so on
@@ -194,6 +200,7 @@ def guard_path(time, clamp, update_cap, bounds, tick_size, price, stamp, mark, i
         used, used_time = price[MARK, m], stamp[MARK, m]
         reference, reference_time = price[INDEX, m], stamp[INDEX, m]
         path_mark, path_index = mark[0, m], index[0, m]
+        sampled_mark = sampled_index = nan
         for r in range(time.size):
             now, flags, index_counts = time[r], 0, True
             new_mark, new_index = mark[r + 1, m], index[r + 1, m]
@@ -227,13 +234,31 @@ def guard_path(time, clamp, update_cap, bounds, tick_size, price, stamp, mark, i
                     rule = TOO_HIGH
                 elif now_mark < bounds[0, m]:
                     rule = TOO_LOW
-                elif not 0.0 < ticks < _MAX_TICKS:
+                elif not 0.0 < ticks < MAX_TICKS:
                     rule = NO_MARK_SAMPLE
-                elif not isnan(now_index) and (now_mark - now_index) / now_index >= _MAX_PREMIUM:
+                elif not isnan(now_index) and (now_mark - now_index) / now_index >= MAX_PREMIUM:
                     rule = NO_PREMIUM_SAMPLE
                 if rule != FITS:
                     error[0], error[1], error[2] = r, m, rule
+            if not isnan(now_mark):
+                sampled_mark, sampled_index = now_mark, now_index
         price[MARK, m], stamp[MARK, m], price[INDEX, m], stamp[INDEX, m] = used, used_time, reference, reference_time
+        if error[2] == FITS and not isnan(sampled_mark):
+            sample[0, m], sample[1, m] = sample_of(sampled_mark, sampled_index, tick_size[m])
+
+
+@kernel
+def next_event(events, first, flag):
+    """Number of the first instant from one on at which something happened; that after the last if there is none.
+
+    events  uint8  (R,)  UPDATED and REFUSED of each instant
+    first   int64  ()    number of an instant
+    flag    int64  ()    UPDATED or REFUSED
+    """
+    for r in range(first, events.size):
+        if events[r] & flag:
+            return r
+    return events.size
 
 
 @kernel
@@ -263,47 +288,46 @@ def most_valuable(mark, inverse, asset, best_mark, best_asset):
 
 @kernel
 def sample_runs(
-    time, before, has_gap, tick_size, mark, index, own, sample, price, second, seconds, market_sample, asset_sample,
+    end, before, time, tick_size, mark, index, own, sample, price, second, seconds, market_sample, asset_sample,
 ):  # fmt: skip
-    """Samples of instants, each for the seconds up to the next one, and of the seconds before the first of them.
+    """Samples of the instants of T ticks, each for the seconds up to the next one, and of the seconds before a tick's.
 
+    end            int64    (T,)           number of the instants of the ticks up to each
+    before         int64    (T,)           time from which on the samples before a tick hold, nanoseconds
     time           int64    (R,)           of the instants, nanoseconds
-    before         int64    ()             time of the instant before them, nanoseconds
-    has_gap        bool     ()             the seconds since then have the samples of then
     tick_size      float64  (M,)           price of a tick
     mark           float64  (R, M)         that counts, NaN: none
     index          float64  (R, M)         that counts, NaN: none
     own            float64  (R, K)         own prices of assets that count, NaN: none
-    sample         int64    (2, M)         samples of then, or NO_SAMPLE
-    price          float64  (K,)           own prices of assets used last then, NaN: never
-    second         int64    (R + 1,)       out, first second of each run
-    seconds        int64    (R + 1,)       out, number of its seconds, perhaps 0
-    market_sample  int64    (R + 1, 2, M)  out, thousandths of a tick, and premium in units of 1e-12, or NO_SAMPLE
-    asset_sample   float64  (R + 1, K)     out, settle units, NaN: none
+    sample         int64    (T, 2, M)      samples before each tick, or NO_SAMPLE
+    price          float64  (T, K)         own prices of assets used last before each tick, NaN: never
+    second         int64    (R + T,)       out, first second of each run
+    seconds        int64    (R + T,)       out, number of its seconds, perhaps 0
+    market_sample  int64    (R + T, 2, M)  out, thousandths of a tick, and premium in units of 1e-12, or NO_SAMPLE
+    asset_sample   float64  (R + T, K)     out, settle units, NaN: none
     """
-    count = time.size
-    second[0] = before // _SECOND + 1
-    for r in range(count):
-        second[r + 1] = -(-time[r] // _SECOND)
-        seconds[r] = second[r + 1] - second[r] if r > 0 or has_gap else 0
-    seconds[count] = 1 if time[count - 1] % _SECOND == 0 else 0
-    for m in range(tick_size.size):
-        market_sample[0, 0, m], market_sample[0, 1, m] = sample[0, m], sample[1, m]
-        for r in range(count):
-            used, reference = mark[r, m], index[r, m]
-            if isnan(used):
-                market_sample[r + 1, 0, m] = market_sample[r, 0, m]
-                market_sample[r + 1, 1, m] = market_sample[r, 1, m]
-                continue
-            market_sample[r + 1, 0, m] = np.int64(np.rint(used / tick_size[m] * MARK_UNIT))
-            premium = NO_SAMPLE
-            if not isnan(reference):
-                premium = np.int64(np.rint((used - reference) / reference * PREMIUM_UNIT))
-            market_sample[r + 1, 1, m] = premium
-    for k in range(price.size):
-        asset_sample[0, k] = price[k]
-        for r in range(count):
-            asset_sample[r + 1, k] = asset_sample[r, k] if isnan(own[r, k]) else own[r, k]
+    n = r = 0
+    for t in range(end.size):
+        second[n] = before[t] // _SECOND + 1
+        for m in range(tick_size.size):
+            market_sample[n, 0, m], market_sample[n, 1, m] = sample[t, 0, m], sample[t, 1, m]
+        for k in range(price.shape[1]):
+            asset_sample[n, k] = price[t, k]
+        while r < end[t]:
+            n += 1
+            second[n] = -(-time[r] // _SECOND)
+            seconds[n - 1] = max(second[n] - second[n - 1], 0)
+            for m in range(tick_size.size):
+                if isnan(mark[r, m]):
+                    found = market_sample[n - 1, 0, m], market_sample[n - 1, 1, m]
+                else:
+                    found = sample_of(mark[r, m], index[r, m], tick_size[m])
+                market_sample[n, 0, m], market_sample[n, 1, m] = found
+            for k in range(price.shape[1]):
+                asset_sample[n, k] = asset_sample[n - 1, k] if isnan(own[r, k]) else own[r, k]
+            r += 1
+        seconds[n] = 1 if time[r - 1] % _SECOND == 0 else 0
+        n += 1
 
 
 @inner_kernel

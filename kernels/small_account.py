@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import floor, isnan, sqrt
+from math import floor, isnan, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,6 @@ NOT_WHOLE = -(1 << 62)
 """What `whole_units` gives for an amount that is no whole number of units."""
 
 _MAX = (1 << 62) - 1
-_MAX_VALUE = (1 << 61) - 1
 _MAX_DIGITS = 1e15  # two decimals of fewer digits are never the same float64
 _TENS = tuple(10**n for n in range(19))
 _FLOAT_TENS = tuple(10.0**n for n in range(23))  # the powers of ten that float64 holds
@@ -70,7 +69,8 @@ def nearest_whole(value, doubts):
 def scaled_decimal(count, value, num, den, inverse, doubts):
     """``count * value * num / den`` of a decimal, or ``count * num / (value * den)``, halves to even.
 
-    It is exact for a number of at most 15 digits whose products fit 64 bits, and else `nearest_whole` of float64.
+    It is exact for a number of at most 15 digits if ``count * num`` and ``den`` times its power of ten fit 64 bits, and
+    else the `nearest_whole` of float64.
 
     count    int64    ()    |count| < 2**61
     value    float64  ()    finite, the shortest decimal that reads back as it; > 0 where inverse
@@ -88,8 +88,9 @@ def scaled_decimal(count, value, num, den, inverse, doubts):
         if inverse:
             if num <= _MAX // power and den <= _MAX // size:
                 return scale(count, num * power, den * size)
-        elif den <= _MAX // power and abs(count) <= _MAX_VALUE // size:
-            return scale(count * digits, num, den * power)
+        elif den <= _MAX // power and abs(count) <= _MAX // num:
+            amount = scale(size, abs(count) * num, den * power)
+            return amount if (count > 0) == (digits > 0) else -amount
     ratio = num / den
     return nearest_whole(count * ratio / value if inverse else count * value * ratio, doubts)
 
@@ -287,6 +288,19 @@ def book_fill(m, lots, flow, fee, account):
 
 
 @inner_kernel
+def fill_for_value(m, lots, value, fee, account):
+    """Fill lots for an amount of money; a `Fill`.
+
+    m        int64         ()  0 <= m < M, a market of the account
+    lots     int64         ()  signed
+    value    int64         ()  quanta of the settle asset that the lots are worth, without sign
+    fee      int64         ()  quanta of the settle asset paid
+    account  SmallAccount  ()  its position, balance and sums change
+    """
+    return book_fill(m, lots, value if (lots < 0) != account.units.inverse[m] else -value, fee, account)
+
+
+@inner_kernel
 def fill_at_price(m, lots, price, fee, account):
     """Fill lots at a price, its money rounded once to whole quanta; a `Fill`.
 
@@ -296,9 +310,7 @@ def fill_at_price(m, lots, price, fee, account):
     fee      int64         ()  quanta of the settle asset paid
     account  SmallAccount  ()  its position, balance and sums change
     """
-    value = value_of_lots(abs(lots), price, m, account)
-    flow = value if (lots < 0) != account.units.inverse[m] else -value
-    return book_fill(m, lots, flow, fee, account)
+    return fill_for_value(m, lots, value_of_lots(abs(lots), price, m, account), fee, account)
 
 
 @inner_kernel
@@ -315,7 +327,7 @@ def funding_of_lot(m, rate, account):
     num, den = units.lot_num[m], units.lot_den[m]
     if rate_digits == 0 and rate_places >= 0:
         return np.int64(0)
-    if rate_places >= 0 and places >= 0 and rate_digits <= _MAX_VALUE // digits:
+    if rate_places >= 0 and places >= 0 and digits > 0:
         # decimals of the product, less those of the parts
         more = rate_places - _FUNDING_PLACES + (-places if units.inverse[m] else places)
         if abs(more) < len(_TENS):
@@ -323,9 +335,9 @@ def funding_of_lot(m, rate, account):
             under = _TENS[max(more, 0)]
             if num <= _MAX // over and den <= _MAX // under:
                 num, den = num * over, den * under
-                if not units.inverse[m]:
-                    return scale(rate_digits * digits, num, den)
-                if den <= _MAX // digits:
+                if not units.inverse[m] and rate_digits <= _MAX // num:
+                    return scale(digits, rate_digits * num, den)
+                if units.inverse[m] and den <= _MAX // digits:
                     return scale(rate_digits, num, den * digits)
     return nearest_whole(rate * abs(account.prices.value_per_lot[m]) * _FLOAT_TENS[_FUNDING_PLACES], account.doubts)
 
@@ -402,5 +414,55 @@ def average_price(m, account):
     account  SmallAccount  ()  see layouts.py
     """
     p = account.row[m]
+    if account.state.lots[p] == 0:
+        return nan
     paid, value = float(abs(account.state.entry[p])), abs(account.state.lots[p]) * account.units.lot_value[m]
     return value / paid if account.units.inverse[m] else paid / value
+
+
+@inner_kernel
+def copy_array(source, target):
+    """Copy an array.
+
+    source  float64|int64|uint32  (N,)  to be copied
+    target  float64|int64|uint32  (N,)  out
+    """
+    for n in range(source.size):
+        target[n] = source[n]
+
+
+@inner_kernel
+def copy_small(source, target):
+    """Copy all of an account that changes to another one of the same venue and the same rows.
+
+    source  SmallAccount  ()  see layouts.py
+    target  SmallAccount  ()  out
+    """
+    copy_array(source.state.lots, target.state.lots)
+    copy_array(source.state.open_bid, target.state.open_bid)
+    copy_array(source.state.open_ask, target.state.open_ask)
+    copy_array(source.state.cost, target.state.cost)
+    copy_array(source.state.entry, target.state.entry)
+    copy_array(source.state.free, target.state.free)
+    copy_array(source.state.lent, target.state.lent)
+    copy_array(source.state.balance_cost, target.state.balance_cost)
+    copy_array(source.state.unsettled, target.state.unsettled)
+    copy_array(source.state.open_orders, target.state.open_orders)
+    copy_array(source.state.leverage_fraction, target.state.leverage_fraction)
+    copy_array(source.prices.price_per_lot, target.prices.price_per_lot)
+    copy_array(source.prices.value_per_lot, target.prices.value_per_lot)
+    copy_array(source.prices.price_per_quantum, target.prices.price_per_quantum)
+    copy_array(source.prices.haircut_size, target.prices.haircut_size)
+    copy_array(source.prices.functions.flat_notional, target.prices.functions.flat_notional)
+    copy_array(source.prices.functions.flat_rate, target.prices.functions.flat_rate)
+    for s in range(source.prices.functions.segments.shape[0]):
+        copy_array(source.prices.functions.segments[s], target.prices.functions.segments[s])
+    copy_array(source.mark, target.mark)
+    copy_array(source.index_price, target.index_price)
+    copy_array(source.asset, target.asset)
+    copy_array(source.own_asset, target.own_asset)
+    copy_array(source.interest, target.interest)
+    copy_array(source.realized, target.realized)
+    copy_array(source.fees, target.fees)
+    copy_array(source.funding, target.funding)
+    copy_array(source.doubts, target.doubts)

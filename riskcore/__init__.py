@@ -53,15 +53,14 @@ if TYPE_CHECKING:
 else:
     _PACKAGES = [
         "activity", "adl_study", "audit", "boundary", "io", "margin", "market", "record", "run", "sample", "scalar",
-        "state",
-        "venue",
+        "state", "venue",
     ]  # fmt: skip
     _NAMES = {
         "activity": ["Account", "ActivityResult", "Margin"],
         "boundary": ["RecordingWarning", "RiskDataError"],
         "engine": ["Engine", "StepResult"],
         "margin": [
-            "LiquidationPrices", "Margin", "MarginTable", "MarginTables", "Selection", "Selections",
+            "LiquidationPrices", "MarginTable", "MarginTables", "Selection", "Selections",
             "explain_margin", "largest_orders", "liquidation_prices", "select", "sweep", "sweep_rows", "what_if",
         ],
         "margin.screen": ["Screen"],

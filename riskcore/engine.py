@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,10 @@ from .activity import (
     Start,
     add_to_ledger,
     carry_out,
+    have_prices,
     margin_of,
     must_be_check,
+    no_prices_of,
     rules_of,
 )
 from .boundary import RecordingWarning, RiskDataError, as_html, as_text, counted, escaped, frame_as_html, moment
@@ -182,12 +184,12 @@ class Engine:
     seed : int
         Of the draws, 64 bits: which legs act in a round, and a random order of accounts. They depend on the seed, the
         time and the account's id alone.
-    check_screen : bool
-        Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
     book : str
         "engine": liquidations fill in the tick's books. "host": the books belong to the host of the run, to whom slices
         are proposed (`StepResult.slices`), and who confirms what it filled; the policy's ``liquidation_interval`` is
         null then: ticks are the clock.
+    check_screen : bool
+        Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
     record : bool
         Keep every tick for `save`. The ticks kept are written to the run folder when they come to 256 MiB; an engine
         that has no folder yet warns then, once. Without it nothing is kept, and nothing can be saved.
@@ -600,9 +602,7 @@ class Engine:
         row = self._row_of("margin", id)
         if self._prices is None:
             if self._no_prices is None:
-                markets, assets = np.full(len(self.venue.markets.symbol), np.nan), len(self.venue.assets.symbol)
-                lots = np.zeros(len(markets), np.int64)
-                self._no_prices = Prices.used(self.venue, markets, markets, markets, np.full(assets, np.nan), lots)
+                self._no_prices = no_prices_of(self.venue)
             return margin_of(self._accounts, row, self._no_prices)
         return margin_of(self._accounts, row, self._prices)
 
@@ -644,7 +644,9 @@ class Engine:
         pending, self._pending = self._pending, []
         try:
             rows = np.concatenate([done.rows for done in pending]) if len(pending) > 1 else pending[0].rows
-            accounts = np.unique(np.concatenate([done.accounts for done in pending]))
+            accounts = np.concatenate([done.accounts for done in pending])
+            if len(accounts) > 1:
+                accounts = np.unique(accounts)
             if any(done.has_grown for done in pending):
                 self._invariants.opened()
                 self._screen.grown(accounts)
@@ -658,23 +660,12 @@ class Engine:
             self._break(error)
             raise
         self._idle_since, self._at_rest = None, False
-        self._is_covered = self._is_covered and self._has_prices_of(rows)
+        self._is_covered = self._is_covered and have_prices(rows, self._prices)
         if self._record:
             opened = [done.actions.opened for done in pending if len(done.actions.opened.ids)]
             recorded = RecordedActivity(rows, Opened.joined(opened))
             self._recorded.append(recorded)
             self._recorded_bytes += recorded.nbytes
-
-    def _has_prices_of(self, rows: Rows) -> bool:
-        """Whether everything that rows of activity name had a price in the last tick."""
-        prices = self._prices
-        if prices is None:
-            return False
-        for kind, price in (("market", prices.mark), ("asset", prices.asset), ("settle", prices.asset)):
-            named = rows[kind][rows[kind] >= 0]
-            if np.isnan(price[named]).any():
-                return False
-        return True
 
     def _read(self, tick: Tick) -> Course:
         """Read and guard a tick, and work out what falls due; all that can be refused is refused here."""
@@ -683,7 +674,8 @@ class Engine:
         scheduled = read_scheduled(self.venue, tick, self.time, time, ledger.funding_scheduled, ledger.delisted)
         venue = scheduled.venue
         given, books = Prices.incomplete(venue, tick), tick.columnar_books(venue, time)
-        scheduled.must_set_rates(given.funding_rate)
+        if tick.funding_rates is not None:
+            scheduled.must_set_rates(given.funding_rate)
         times = instants(scheduled.segments, self.time, time, scheduled.times)
         course = self._course(given, books, times, scheduled)
         if course.lacks_a_price(self.accounts, is_covered=self._is_covered):
@@ -723,7 +715,7 @@ class Engine:
             course.count_open_lots(self.accounts)
         self._act(course, k, step)
         self._guard_state = course.state_after()
-        rows = np.concatenate(step.rows) if len(step.rows) > 1 else step.rows[0]
+        rows = np.concatenate(step.rows) if step.rows else _NO_ROWS
         if len(rows):
             self.ledger.must_fit()
             self._totals.add(rows, touched(rows))
@@ -760,40 +752,46 @@ class Engine:
 
     def _act(self, course: Course, k: int, step: _Step) -> None:
         """Do what an instant asks for: rows of guards, payments, and the liquidation of who is at 100 % then."""
-        time, prices, segment = int(course.times[k]), course.prices_at(k), course.segment_at(k)
-        journal = Journal(self.ticks, time)
-        if segment.venue is not self.venue:
-            self._enter(segment.venue)
-        context = TickContext(self.venue, self._state, prices, self.ledger, journal, Pools(self.venue, self._state))
-        for market, price in course.delistings_at(k):
-            delist(context, market, price)
-            self._rules = None
-        _write_refusals(journal, self.venue, course.refusals_at(k))
+        time, prices, venue = int(course.times[k]), course.prices_at(k), course.segment_at(k).venue
+        if venue is not self.venue:
+            self._enter(venue)
         if step.rolled is not None:
-            start_tick(self.ledger, self.venue.policy, step.rolled, time)
+            start_tick(self.ledger, venue.policy, step.rolled, time)
         step.rolled = time
-        if k in course.accruals:
-            course.accruals[k].apply(context)
-        before = journal.rows()
-        if len(before):
-            self._screen.changed(touched(before))
+        context = self._context(prices, time) if course.is_due(k) else None
+        before = 0
+        if context is not None:
+            for market, price in course.delistings_at(k):
+                delist(context, market, price)
+                self._rules = None
+            _write_refusals(context.journal, venue, course.refusals_at(k))
+            if k in course.accruals:
+                course.accruals[k].apply(context)
+            before = len(context.journal)
+            self._screen.changed(touched(context.journal.rows()))
         if k == course.last and step.full_table:
             step.table = margin_table(self.accounts, prices)
         selected = self._screen.rows(prices)
         self._at_rest, self._idle_since = not selected.size, time
         if selected.size:
+            context = context or self._context(prices, time)
             margins = margins_of(self.accounts, selected, prices)
             guarded, of_host = course.guarded_at(k), self.book == "host"
             step.add(*liquidate(context, self.accounts, selected, margins, guarded, self.seed, of_host=of_host))
-        rows = journal.rows()
+        rows = _NO_ROWS if context is None else context.journal.rows()
         if len(rows):
             self._invariants.check(rows, self.ledger)
+            step.rows.append(rows)
         if selected.size:
-            done = rows[len(before) :]
+            done = rows[before:]
             self._screen.changed(touched(done))
             if has_acted(done):
                 self._idle_since = None
-        step.rows.append(rows)
+
+    def _context(self, prices: Prices, time: int) -> TickContext:
+        """Context of an instant, without rows in its journal."""
+        pools = Pools(self.venue, self._state)
+        return TickContext(self.venue, self._state, prices, self.ledger, Journal(self.ticks, time), pools)
 
     def _break(self, error: BaseException) -> None:
         """Refuse to go on from the midst of a tick."""
@@ -872,25 +870,26 @@ class Engine:
 
     def _must_follow(self, time: int) -> None:
         """Refuse a tick that is not later than the one before, or too much later."""
-        if self._acted is not None and time < self._acted and self._acted != self.time:
+        before, policy = self.time, self.venue.policy
+        if self._acted is not None and time < self._acted and self._acted != before:
             rule = f"must not be before the last action, {moment(self._acted)}"
             raise RiskDataError("tick", "time", rule, value=moment(time))
-        if self.time is None:
+        if before is None:
             return
-        if time <= self.time:
-            rule = f"must be later than the tick before, {moment(self.time)}"
+        if time <= before:
+            rule = f"must be later than the tick before, {moment(before)}"
             raise RiskDataError("tick", "time", rule, value=moment(time))
-        if time - self.time > self.venue.policy.max_gap_nanoseconds:
-            gap, limit = pd.Timedelta(time - self.time), self.venue.policy.largest_gap
+        if time - before > policy.max_gap_nanoseconds:
+            gap, limit = pd.Timedelta(time - before), policy.largest_gap
             rule = (
-                f"must not be {gap} after the tick before, {moment(self.time)}: the policy's largest_gap is {limit} "
+                f"must not be {gap} after the tick before, {moment(before)}: the policy's largest_gap is {limit} "
                 "seconds; add the ticks between, or set a larger largest_gap"
             )
             raise RiskDataError("tick", "time", rule, value=moment(time))
-        interval, markets = self.venue.policy.liquidation_interval, len(self.venue.markets.symbol)
-        if interval is not None and (count := (time - self.time) // (interval * 10**9) * markets) > _MAX_PRICES:
+        interval, markets = policy.liquidation_interval, len(self.venue.markets.symbol)
+        if interval is not None and (count := (time - before) // (interval * 10**9) * markets) > _MAX_PRICES:
             rule = (
-                f"must have at most {_MAX_PRICES:,} prices of its instants since the tick before, {moment(self.time)}, "
+                f"must have at most {_MAX_PRICES:,} prices of its instants since the tick before, {moment(before)}, "
                 f"not {count:,}: add ticks between, or set a longer liquidation_interval, or null"
             )
             raise RiskDataError("tick", "time", rule, value=moment(time))
@@ -946,7 +945,8 @@ class _Step:
 
     def __init__(self, before: int | None, full_table: bool) -> None:
         self.rolled = before  # time up to which capacities and caps are rolled
-        self.full_table, self.table = full_table, cast(MarginTable | None, None)
+        self.full_table = full_table
+        self.table: MarginTable | None = None
         self.rows: list[Rows] = []
         self._selected: set[int] = set()
         self._triggers: list[tuple[npt.NDArray[np.int64], MarginTable]] = []
@@ -972,6 +972,7 @@ def _of_ticks(venue: Venue) -> Venue:
     return venue if venue.policy.liquidation_interval is None else venue.replace(policy={"liquidation_interval": None})
 
 
+_NO_ROWS = Journal(0, 0).rows()
 _VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants", "_reader", "_reduce_only", "_quick")
 
 

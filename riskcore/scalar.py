@@ -50,11 +50,11 @@ from .venue import Venue, must_be_venue
 
 __all__ = [
     "BELOW_AUTO_CLOSE", "DOUBT", "LIQUIDATING", "NOT_WHOLE", "SAFE", "Fill", "Liquidation", "MarginSums", "Slice",
-    "SmallAccount", "SmallBooks", "account_margin", "account_status", "add_cash", "entry_price", "fill_position",
-    "fill_slice", "from_accounts", "liquidate", "liquidation_price", "margin_ratio", "part_of", "pay_funding",
-    "position", "renew_account_cap", "set_asset_price", "set_bands", "set_book", "set_mark", "set_open_interest",
-    "set_orders", "slice_size", "small_account", "small_books", "to_accounts", "value_of", "whole_lots",
-    "whole_quanta", "whole_ticks",
+    "SmallAccount", "SmallBooks", "account_margin", "account_status", "add_cash", "copy_account", "entry_price",
+    "fill_position", "fill_slice", "fill_value", "from_accounts", "liquidate", "liquidation_price", "margin_ratio",
+    "part_of", "pay_funding", "position", "renew_account_cap", "set_asset_price", "set_bands", "set_book",
+    "set_mark", "set_open_interest", "set_orders", "slice_size", "small_account", "small_books", "to_accounts",
+    "value_of", "whole_lots", "whole_quanta", "whole_ticks",
 ]  # fmt: skip
 
 _ID = "account"
@@ -145,9 +145,11 @@ def from_accounts(
         The venue that they were read with.
     account : int or str
         Id of the account.
+    marks : mapping
+        As of `small_account`.
     markets : iterable of str, optional
         Markets that the account may trade in beside those it has a row in; by default all of the venue.
-    marks, indexes, asset_prices, open_interest
+    indexes, asset_prices, open_interest : mapping, optional
         As of `small_account`.
 
     Returns
@@ -760,6 +762,69 @@ def fill_position(account: SmallAccount, market: int, lots: int, price: float, f
     5000000
     """
     return _rules.fill_at_price(market, lots, price, fee, account)
+
+
+@kernel
+def fill_value(account: SmallAccount, market: int, lots: int, value: int, fee: int) -> Fill:
+    """Fill a trade of the account whose money is known exactly: several fills at different prices, say.
+
+    Parameters
+    ----------
+    account : SmallAccount
+        The account.
+    market : int
+        Row of the market.
+    lots : int
+        Lots bought (above 0) or sold.
+    value : int
+        Quanta of the market's settle asset that the lots are worth, without a sign, as of `value_of`.
+    fee : int
+        As of `fill_position`.
+
+    Returns
+    -------
+    Fill
+        As of `fill_position`.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Cost, cash and entry".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack")
+    >>> account = rc.scalar.small_account(venue, {"SOL_USDC_PERP": 200.0}, markets=["SOL_USDC_PERP"], cash=80.0)
+    >>> rc.scalar.fill_value(account, 2, -1000, 2_000_100_000, 0)
+    Fill(realized=0, flow=2000100000, lots=-1000, entry=-2000100000)
+    """
+    return _rules.fill_for_value(market, lots, value, fee, account)
+
+
+@kernel
+def copy_account(source: SmallAccount, target: SmallAccount) -> None:
+    """Copy an account into another one: to try something out, and to go back.
+
+    Parameters
+    ----------
+    source : SmallAccount
+        The account to copy.
+    target : SmallAccount
+        One of the same venue and the same markets and balances, which becomes equal to it.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack")
+    >>> one, other = (
+    ...     rc.scalar.small_account(venue, {"SOL_USDC_PERP": 200.0}, markets=["SOL_USDC_PERP"], cash=cash)
+    ...     for cash in (80.0, 0.0)
+    ... )
+    >>> rc.scalar.copy_account(one, other)
+    >>> other.state.free.tolist()
+    [80000000]
+    """
+    _rules.copy_small(source, target)
 
 
 @kernel

@@ -13,9 +13,10 @@ import numpy as np
 from hypothesis import strategies as st
 
 from riskcore import Accounts, Tick, Venue, load_venue
+from riskcore.kernels.layouts import OrderColumns
 from riskcore.margin import margins_of
 from riskcore.market import Prices
-from riskcore.state import OrderColumns, Orders
+from riskcore.state import Orders
 from tests.strategies import BASES, OTHERS, SETTLE, asset_rows, market_rows
 
 OUT_OF_RANGE = np.array([2**31 - 1, 2**31, -(2**31) + 1, -(2**31), 2**33])  # lots about the end of int32

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import shutil
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -266,7 +267,10 @@ REFUSED = [
     (action("leverage", leverage_limit=0.1), "must leave the account an initial margin ratio below 100 %"),
     ({**fill(), "time": 10**18 - 1}, "activity.time, row 1, .*: must not be before the last tick or action"),
     ({**fill(), "tmie": 1}, "activity.tmie: is not a column of this table: did you mean time"),
-    (action("confirm", market="X", quantity=-1.0, price=90.0), "must have an open proposal"),
+    (
+        action("confirm", market="X", quantity=-1.0, price=90.0),
+        "must be one in which the last tick proposed a slice of the account",
+    ),
 ]
 
 
@@ -380,3 +384,284 @@ def test_many_accounts_and_rows_are_added_one_by_one():
     assert table.set_index("account")["net_equity"].to_dict() == expected
     assert engine.accounts.ids.tolist() == list(expected)
     assert [engine.accounts.row_of(id_) for id_ in expected] == list(range(len(expected)))
+
+
+def day_of_activity(seed, count=60):
+    """Fills, orders and money of three accounts, of which nothing is refused."""
+    rng = np.random.default_rng(seed)
+    rows = [deposit(50_000.0, account) for account in (1, 2, 3)]
+    for n in range(count):
+        account, market = int(rng.integers(1, 4)), str(rng.choice(MARKETS))
+        side, lots = str(rng.choice(["bid", "ask"])), int(rng.integers(1, 500))
+        signed, price = lots / 100 * (1 if side == "bid" else -1), int(rng.integers(950, 1050)) / 10
+        match n % 6:
+            case 0 | 1 | 2:
+                rows.append(fill(signed, account, market, price, fee=float(rng.integers(-5, 50)) / 100))
+            case 3:
+                order = f"o{seed}-{n}" if n % 4 else None
+                rows.append(place(lots / 100, price, side, account, market, order=f"a{n}"))
+                rows.append(fill(signed, account, market, price, order=f"a{n}"))
+                rows.append(place(lots / 100, price, side, account, market, order=order))
+            case 4:
+                rows.append(place(lots / 100, price, side, account, market, order=1000 + n))
+                rows.append(action("change", account, order=str(1000 + n), quantity=lots / 50))
+                rows.append(action("cancel", account, order=1000 + n))
+            case 5:
+                rows.append(action(str(rng.choice(["lend", "deposit"])), account, asset="USDC", quantity=lots / 7))
+    return rows
+
+
+def act(engine, row):
+    """Carry out one action by the method of its account."""
+    values = {name: value for name, value in row.items() if name not in ("action", "account")}
+    getattr(engine.account(row["account"]), row["action"])(**values, check="off")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_by_one_in_batches_and_as_a_table_give_the_same_bytes(tmp_path, seed):
+    folders = []
+    for name in ("methods", "one", "batches", "table"):
+        engine = small_engine()
+        for part in range(2):
+            rows = day_of_activity(10 * seed + part)
+            if name == "methods":
+                for row in rows:
+                    act(engine, row)
+            elif name == "table":
+                engine.apply(pd.DataFrame(rows), check="off")
+            else:
+                size = 1 if name == "one" else 7
+                for first in range(0, len(rows), size):
+                    engine.apply(rows[first : first + size], check="off")
+            engine.step(tick_at(part + 1, 101.0))
+        engine.save(tmp_path / name)
+        folders.append(folder_bytes(tmp_path / name))
+    assert folders[0] == folders[1] == folders[2] == folders[3]
+    report = audit(tmp_path / "methods", reference=True)
+    assert report.ok, report.breaches
+
+
+@pytest.mark.parametrize("check", ["on", "off"])
+def test_a_fill_of_an_account_is_that_of_the_table(check):
+    """Prices near half a quantum, whole numbers, new markets and refusals go the way of the table."""
+    quick, table = small_engine(), small_engine()
+    rng, refused = np.random.default_rng(5), 0
+    for n in range(400):
+        quantity = round(float(rng.choice([0.01, 0.03, 0.5, 1.0])) * int(rng.choice([-1, 1])), 2)
+        price = float(rng.choice([100.0, 99.9, 100.00005, 33.33335, 1e-5])) if n % 7 else 100
+        fee = float(rng.choice([0.0, 1e-7, 5e-7, 0.25, -0.01]))
+        row = fill(quantity, int(rng.integers(1, 4)), str(rng.choice(MARKETS)), price, fee=fee)
+        done = []
+        for engine, by in ((quick, act_checked), (table, table_checked)):
+            try:
+                done.append(by(engine, row, check))
+            except rc.RiskDataError as error:
+                done.append(str(error))
+        assert done[0] == done[1] or np.array_equal(done[0], done[1], equal_nan=True)
+        refused += isinstance(done[0], str)
+    assert (refused > 0) == (check == "on")
+    pd.testing.assert_frame_equal(by_columns(quick.accounts), by_columns(table.accounts))
+    assert quick.ledger.book_quanta.tolist() == table.ledger.book_quanta.tolist()
+
+
+def act_checked(engine, row, check):
+    account = engine.account(row["account"])
+    return account.fill(row["market"], row["quantity"], row["price"], row["fee"], check=check)
+
+
+def table_checked(engine, row, check):
+    done = engine.apply([row], check=check).fills.iloc[0]
+    return done["realized_pnl"], done["entry_price"], done["position"]
+
+
+def test_realised_profit_is_against_the_average_entry_without_the_fee():
+    """As Hyperliquid states closedPnl of a stream of fills: of what a fill closes, a flip also opens the rest."""
+    engine = small_engine(step=False)
+    account, rng = engine.account(2), np.random.default_rng(8)
+    size = average = Fraction(0)
+    kinds = set()
+    for _ in range(500):
+        lots, price = int(rng.integers(1, 300)) * int(rng.choice([-1, 1])), int(rng.integers(900, 1100))
+        quantity, paid = Fraction(lots, 100), Fraction(price, 10)
+        done = account.fill("X", lots / 100, price / 10, 0.25, check="off")
+        closed = min(abs(size), abs(quantity)) if size * quantity < 0 else Fraction(0)
+        profit = closed * (paid - average) * (1 if size > 0 else -1)
+        kinds.add("close" if closed else "open")
+        if not closed:
+            average = (abs(size) * average + abs(quantity) * paid) / (abs(size) + abs(quantity))
+        elif abs(quantity) > abs(size):
+            average = paid
+            kinds.add("flip")
+        size += quantity
+        assert done.realized_pnl == pytest.approx(float(profit), abs=3e-6)
+        assert done.quantity == float(size)
+        assert np.isnan(done.entry_price) if not size else done.entry_price == pytest.approx(float(average), abs=1e-4)
+    assert kinds == {"open", "close", "flip"}
+
+
+def test_an_account_shows_what_it_has():
+    engine = small_engine()
+    account = engine.open(9, owner=2, leverage_limit=8.0)
+    assert (account.id, account.owner, account.leverage_limit, account.status) == (9, 2, 8.0, "safe")
+    account.deposit("USDC", 200.0)
+    account.deposit("TOK", 10.0)
+    account.lend("TOK", 4.0)
+    account.fill("X", 2.0, 99.0, 0.5)
+    order = account.place("Y", "ask", 1.5, 120.0)
+    assert account.balances == {"USDC": (199.5, 0.0), "TOK": (6.0, 4.0)}
+    assert account.positions == {"X": (2.0, 99.0, 100.0, 2.0)}
+    assert account.orders == {order: ("Y", "ask", 120.0, 1.5, False)}
+    table = rc.sweep(engine.accounts, engine.venue, {"X": 100.0, "Y": 100.0}, asset_prices={"GEM": 1.0, "TOK": 2.0})
+    row = table.to_frame().set_index("account").loc[9]
+    assert account.margin[:4] == (
+        row["net_equity"], row["exposure"], row["initial_margin"], row["maintenance_margin"],
+    )  # fmt: skip
+    assert (account.imr, account.mmr) == (row["imr"], row["mmr"])
+    account.set_leverage_limit(None)
+    assert account.leverage_limit is None
+    with pytest.raises(rc.RiskDataError, match="account, value 'ann': must be an account of the state"):
+        engine.account("ann")
+
+
+def test_who_is_liquidating_may_only_reduce():
+    engine = small_engine({"slice_probability": "0.000001"})
+    engine.account(1).fill("X", 8.0, 100.0)
+    engine.step(tick_at(1, 93.0))
+    account = engine.account(1)
+    assert account.status == "liquidating"
+    rule = "must not be liquidating"
+    for act in (
+        lambda: account.place("X", "ask", 1.0, 96.0),
+        lambda: account.fill("X", 0.01, 93.0),
+        lambda: account.withdraw("USDC", 0.01),
+        lambda: account.transfer(3, "USDC", 0.01),
+        lambda: account.lend("USDC", 0.01),
+        lambda: account.borrow("TOK", 0.01),
+        lambda: account.set_leverage_limit(50.0),
+    ):
+        with pytest.raises(rc.RiskDataError, match=rule):
+            act()
+    account.deposit("USDC", 0.01)
+    account.fill("X", -0.01, 93.0)
+
+
+def test_a_resumed_engine_takes_no_action_before_the_last_one(tmp_path):
+    engine = small_engine()
+    engine.apply(deposit() | {"time": 10**18 + 5 * 10**9})
+    engine.save(tmp_path / "run")
+    for one in (engine, rc.Engine.resume(tmp_path / "run")):
+        with pytest.raises(rc.RiskDataError, match=r"row 0, .*must not be before the last tick or action"):
+            one.apply(deposit() | {"time": 10**18 + 4 * 10**9})
+        with pytest.raises(rc.RiskDataError, match=r"tick\.time, .*must not be before the last action"):
+            one.step(tick_at(4))
+        one.step(tick_at(5))
+
+
+def test_a_sweep_of_the_accounts_knows_of_activity():
+    """Also of a view that was taken before it, and of accounts that were opened since."""
+    engine = small_engine()
+    accounts = engine.accounts
+    before = rc.sweep(accounts, engine.venue, {"X": 100.0, "Y": 100.0}).net_equity.tolist()
+    engine.account(2).deposit("USDC", 7.0)
+    engine.open(9).deposit("USDC", 3.0)
+    after = rc.sweep(accounts, engine.venue, {"X": 100.0, "Y": 100.0}).net_equity.tolist()
+    assert after == [before[0], before[1] + 7.0, before[2], 3.0]
+    screen = rc.Screen(engine.accounts, engine.venue)
+    assert len(screen.select({"X": 100.0, "Y": 100.0})) == 0
+
+
+def test_exact_arithmetic_decides_at_one_hundred_percent():
+    """An initial margin ratio of exactly 1 is refused, a maintenance margin ratio of exactly 1 is liquidating."""
+    engine = small_engine({"slice_probability": "0.000001"})
+    account = engine.account(2)
+    for check in (lambda: account.fill("X", 10.0, 100.0), lambda: account.place("X", "bid", 10.0, 100.0)):
+        with pytest.raises(rc.RiskDataError, match="initial margin ratio below 100 %"):
+            check()
+    account.deposit("USDC", 0.000001)
+    account.fill("X", 10.0, 100.0)
+    account.withdraw("USDC", 2.500001, check="off")
+    engine.step(tick_at(1, 95.0))
+    assert (account.equity, account.maintenance_margin, account.status) == (47.5, 47.5, "liquidating")
+    with pytest.raises(rc.RiskDataError, match="must not be liquidating"):
+        account.fill("X", 0.01, 95.0)
+    account.deposit("USDC", 0.000001)
+    assert account.status == "safe"
+    with pytest.raises(rc.RiskDataError, match="initial margin ratio below 100 %"):
+        account.fill("X", 0.01, 95.0)
+
+
+def test_an_id_is_taken_as_it_is():
+    engine = small_engine()
+    for wrong in (1.0, True, "1", None):
+        with pytest.raises(rc.RiskDataError):
+            engine.account(wrong)
+        with pytest.raises(rc.RiskDataError):
+            engine.apply(deposit(account=wrong))
+
+
+def test_orders_live_across_saves(tmp_path):
+    engine = small_engine(
+        orders=pd.DataFrame([{"account": 1, "market": "X", "side": "ask", "price": 120.0, "quantity": 1.0}])
+    )
+    one = engine.account(1)
+    assert list(one.orders) == ["0"]
+    assert one.place("X", "bid", 0.5, 80.0) == "1"
+    one.place("X", "ask", 2.0, 130.0, reduce_only=True, order="exit")
+    engine.save(tmp_path / "run")
+    engine = rc.Engine.resume(tmp_path / "run", check_screen=True)
+    one = engine.account(1)
+    assert {id_: (o.side, o.quantity, o.reduce_only) for id_, o in one.orders.items()} == {
+        "0": ("ask", 1.0, False), "1": ("bid", 0.5, False), "exit": ("ask", 1.0, True),
+    }  # fmt: skip
+    one.fill("X", -0.4, 120.0, order="0")
+    assert (one.orders["0"].quantity, one.orders["exit"].quantity) == (0.6, 0.6)
+    with pytest.raises(rc.RiskDataError, match="must be no worse than the limit price of its order"):
+        one.fill("X", 0.1, 80.1, order="1")
+    one.change("1", price=81.0)
+    one.fill("X", 0.1, 80.1, order="1")
+    one.fill("X", -0.7, 101.0)
+    assert list(one.orders) == ["0", "1"]
+    engine.step(tick_at(1))
+    engine.save(tmp_path / "run")
+    report = audit(tmp_path / "run", reference=True)
+    assert report.ok, report.breaches
+    events = rc.read_run(tmp_path / "run").events
+    assert events.loc[events["reason"] == "reduce_only", "event"].tolist() == ["change", "cancel"]
+
+
+def test_a_closed_market_takes_no_new_orders():
+    engine = small_engine()
+    account = engine.account(2)
+    order = account.place("X", "bid", 0.5, 90.0)
+    closed = {"time": 10**18 + 10**9, "market": "X", "field": "state", "value": "closed"}
+    engine.step(tick_at(1, venue_changes=[closed]))
+    for wrong in (
+        lambda: account.place("X", "bid", 0.5, 90.0),
+        lambda: account.change(order, quantity=0.1),
+        lambda: account.fill("X", 0.1, 100.0),
+    ):
+        with pytest.raises(rc.RiskDataError, match="must not be closed"):
+            wrong()
+    account.fill("X", 0.1, 90.0, order=order)
+    account.cancel(order)
+    account.fill("X", 0.1, 100.0, check="off")
+    account.fill("Y", 0.1, 100.0)
+
+
+def test_a_pool_limits_borrows_and_redemptions_and_charges_for_the_running_hour():
+    engine = small_engine()
+    one, two = engine.account(1), engine.account(2)
+    two.deposit("TOK", 3.0)
+    two.lend("TOK", 3.0)
+    assert engine.ledger.pool.tolist() == [0, 0, 0]
+    one.borrow("TOK", 5.0, check="off")  # 10 of 13 are borrowed then
+    interest = engine.ledger.pool[2]
+    assert 0 < interest < 10_000
+    assert one.balances["TOK"].quantity == -(5_000_000 + interest) / 1e6
+    with pytest.raises(rc.RiskDataError, match="must be at most what the pool has: the rest is borrowed"):
+        two.redeem("TOK", 3.0)
+    two.redeem("TOK", 2.5)
+    one.repay("TOK", 5.0)
+    with pytest.raises(rc.RiskDataError, match="must be at most what the account owes"):
+        one.repay("TOK", 1.0)
+    engine.step(tick_at(1))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import riskcore as rc
 from riskcore import io, sample
 from riskcore.audit import RULES, RunError, accruals, audit
-from riskcore.audit.folder import EVENTS
+from riskcore.audit.folder import ACTIVE, EVENTS
 from riskcore.venue import POLICIES, Counterparties
 
 from .last_ways import run_of_last_ways
@@ -24,8 +24,13 @@ WHOLE = [
     "tick", "time", "account", "counterparty", "market", "asset", "settle", "order", "requested", "lots", "cost",
     "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost", "counter_cash", "counter_entry", "fund",
 ]  # fmt: skip
-KINDS = [(event, reason) for event, kind in EVENTS.items() for reason in kind.reasons.split()]
-"""Every event with each of its reasons."""
+KINDS = [
+    (event, reason)
+    for event, kind in EVENTS.items()
+    for reason in kind.reasons.split()
+    if reason not in ACTIVE and event != "propose"
+]
+"""Every event of a tick with each of its reasons; activity and the slices of a host have a test of their own."""
 
 HARD = {"count": 60, "ticks": 30, "fall": 0.3, "depth": 1500, "poor": 4000}
 """Few buy, and the providers soon have no margin left."""
@@ -277,8 +282,8 @@ def altered(copied):
     return with_journal
 
 
-def rows_of(journals, event, reason, of=None):
-    """The shortest run with rows of an event and a reason, and the numbers of those rows.
+def rows_of(journals, event, reason, of=None, *, first=False):
+    """The shortest run with rows of an event and a reason, or the one where they come first, and their numbers.
 
     Of a ``debt``, or of what is ``held``, where the backstop takes over assets; else those that name a market or asset.
     """
@@ -291,7 +296,8 @@ def rows_of(journals, event, reason, of=None):
         elif of is not None:
             mine &= journal[of] >= 0
         rows[name] = np.flatnonzero(mine)
-    name = min((name for name in rows if len(rows[name])), key=lambda name: len(journals[name]))
+    there = [name for name in rows if len(rows[name])]
+    name = min(there, key=lambda name: rows[name][0] if first else len(journals[name]))
     return name, rows[name]
 
 
@@ -309,7 +315,7 @@ def test_an_honest_run_passes(runs, name):
 
 def test_everything_happens_and_every_rule_is_checked(runs, journals):
     found = {kind for journal in journals.values() for kind in zip(journal["event"], journal["reason"], strict=True)}
-    assert found == set(KINDS)
+    assert found >= set(KINDS)
     checked = sum(audit(path).checks["checked"].to_numpy() for path in runs.values())
     assert (checked > 0).all()
 
@@ -339,7 +345,7 @@ def test_what_accounts_owe_is_paid_back_in_every_way(journals):
 
 @pytest.mark.parametrize(
     ("event", "reason", "of"),
-    [(event, kind.reasons.split()[0], None) for event, kind in EVENTS.items()]
+    [(event, reason, None) for event, reason in dict(reversed(KINDS)).items()]
     + [
         ("redeem", "settlement", None),
         ("convert", "settlement", None),
@@ -371,7 +377,7 @@ def test_one_altered_number_fails(altered, journals, event, reason, of):
 
 @pytest.mark.parametrize(("event", "reason"), KINDS)
 def test_one_altered_word_or_figure_fails(altered, journals, event, reason):
-    name, rows = rows_of(journals, event, reason)
+    name, rows = rows_of(journals, event, reason, first=True)
     journal, row = journals[name], int(rows[0])
     words = EVENTS[event].reasons.split()
     others = [("reason", words[words.index(reason) - 1])] if len(words) > 1 else []

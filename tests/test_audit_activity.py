@@ -12,10 +12,12 @@ import pytest
 
 import riskcore as rc
 from riskcore.audit import audit
+from riskcore.audit.activity import COMPARED as AUDITED
 
 from .small_run import seal
 from .test_one_tick import NOON, SECOND, at, market, scene, source
 
+WHOLE = [name for name in AUDITED if name not in ("time", "event", "reason", "price")]
 BANDS = {"minImpactMultiplier": "0.99", "maxImpactMultiplier": "1.01"}
 
 
@@ -38,10 +40,9 @@ def money(action, quantity, asset="USDC", account=2, **columns):
 
 BEFORE = [money("deposit", 7), {"action": "open", "account": 5, "owner": 2, "leverage_limit": 8}]
 ASKED = [
-    place(5, 90, order="a"), trade(2, 3, fee=0.25), place(9, 110, "ask", reduce_only=True),
-    place(2, 111, "ask", reduce_only=True), trade(2, -2), trade(2, 2, 90, order="a"),
-    order("change", order="a", quantity=2), place(1, 89, order="c"), order("cancel", order="c"),
-    order("change", order="a", price=88.5),
+    place(5, 88.5, order="a"), order("change", order="a", price=90), order("change", order="a", quantity=4),
+    trade(2, 3, fee=0.25), place(9, 110, "ask", reduce_only=True), place(2, 111, "ask", reduce_only=True),
+    trade(2, -2), trade(2, 2, 90, order="a"), place(1, 89, order="c"), order("cancel", order="c"),
     money("withdraw", 10), money("transfer", 30, to_account=5), money("lend", 20), money("redeem", 5),
     money("borrow", 0.5, "GEM"), money("repay", 0.2, "GEM"), {"action": "leverage", "account": 2, "leverage_limit": 7},
     {"action": "confirm", "account": 1, "market": "X", "quantity": -2, "price": 99.9},
@@ -136,9 +137,9 @@ ALTERED = {
     "lots of an order": (shifted("place", requested=1), "stages"),
     "limit of an order": (shifted("place", price=0.1), "stages"),
     "number of an order": (shifted("place", order=1), "stages"),
-    "lots of a change": (shifted("change", requested=100), "stages"),
+    "lots of a change": (shifted("change", nth=1, requested=100), "replay"),
     "lots of a cancel": (shifted("cancel", requested=1), "stages"),
-    "a cancel of another order": (shifted("cancel", order=-1), "stages"),
+    "a cancel of another order": (shifted("cancel", order=-1), "replay"),
     "lots of a shrink": (shifted("change", "reduce_only", requested=1), "stages"),
     "a missing shrink": (dropped("change", "reduce_only"), "stages"),
     "cost of a fill": (shifted("fill", cost=1, cash=1), "cost"),
@@ -146,14 +147,14 @@ ALTERED = {
     "fee of a fill": (shifted("fill", fee=1), "cost"),
     "a fill of another order": (put("fill", "request", nth=2, order=2), "cost"),
     "a fill beyond its order": (shifted("fill", nth=2, lots=400), "cost"),
-    "a fill without its order": (put("fill", "request", nth=2, order=-1), "stages"),
+    "a fill without its order": (put("fill", "request", nth=2, order=-1), "replay"),
     "a fill at a worse price than the limit": (put("fill", "request", nth=2, price=90.1), "cost"),
     "a deposit": (shifted("deposit", quanta=1), "replay"),
     "a withdrawal of too much": (shifted("withdraw", quanta=-(10**10)), "stages"),
     "a transfer to another owner": (shifted("transfer", counterparty=-1), "touched"),
     "a lend": (shifted("lend", quanta=-1), "rows"),
     "a redemption": (shifted("redeem", lent=1), "rows"),
-    "a borrow": (shifted("borrow", quanta=1), "stages"),
+    "a borrow": (shifted("borrow", quanta=1), "replay"),
     "interest of a borrow": (shifted("interest", quanta=1), "stages"),
     "missing interest of a borrow": (dropped("interest", "request"), "stages"),
     "a repayment of too much": (shifted("repay", quanta=10**6), "stages"),
@@ -172,7 +173,7 @@ ALTERED = {
     "what was open of a proposal": (shifted("book", "host", requested=1), "cost"),
     "a placed order of another size": (placed(0, lots=400), "stages"),
     "a placed order of another price": (placed(0, price=880), "stages"),
-    "a placed order of the other side": (placed(0, side=-1), "stages"),
+    "a placed order of the other side": (placed(0, side=-1), "cost"),
     "a placed order with another id": (placed(0, id="z"), "replay"),
     "a placed order with the id of another": (placed(3, id="a"), "stages"),
 }  # fmt: skip
@@ -199,6 +200,26 @@ def test_what_was_altered_is_found(recorded, tmp_path, what):
     report = audit(path, reference=True)
     expected = {rule} if rule == "replay" else {rule, "reference"}
     assert expected <= set(report.breaches["rule"]), report.breaches.to_dict("records")
+
+
+def test_no_figure_of_a_row_can_be_off(recorded, tmp_path):
+    """A row of each kind, each with other columns: the next ones of those that are compared."""
+    path = shutil.copytree(recorded, tmp_path / "run")
+    file = min(path.glob("journal/*.parquet"))
+    journal = read(path, "journal")[0]
+    kinds = journal.groupby(["event", "reason"], observed=True).head(1).index.tolist()
+    assert len(kinds) > 15
+    for place, row in enumerate(2 * kinds):
+        column, spoiled = WHOLE[place % len(WHOLE)], journal.copy()
+        spoiled.loc[row, column] += 1
+        spoiled.to_parquet(file, index=False)
+        assert not sealed(path).ok, (journal.loc[row, "event"], column)
+
+
+def sealed(path):
+    """The audit of a run whose files have the digests that run.json says."""
+    seal(path)
+    return audit(path)
 
 
 def read(path, name):

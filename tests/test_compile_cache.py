@@ -235,6 +235,18 @@ def test_function_of_a_user_calls_a_kernel_that_was_read(tree):
     assert len(kept(tree)) == 1
 
 
+def test_function_outside_the_kernels_is_kept_by_its_own_code(tree):
+    path, text = tree / "tree/riskcore/outer.py", ENTRY.replace("from ._jit", "from riskcore.kernels._jit")
+    text = text.replace("from .callee", "from riskcore.kernels.callee").replace("entry", "outer")
+    call = CALL.replace("entry", "outer")
+    path.write_text(text)
+    for found in (COMPILED, READ):
+        assert run(tree, "from riskcore.outer import outer\n" + call) == (found, [])
+    path.write_text(text.replace("10.0", "100.0"))
+    for found in ("700.0 compiled", "700.0 read"):
+        assert run(tree, "from riskcore.outer import outer\n" + call) == (found, [])
+
+
 def test_folders_of_old_versions_are_removed(tree):
     cache = tree / "cache"
     cache.mkdir(mode=0o700)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = [
-    "adl_study", "audit", "boundary", "io", "io.venues", "margin", "margin.screen", "market", "market.guards", "record",
-    "run", "run.report", "sample", "state", "venue",
+    "adl_study", "audit", "boundary", "hosts.pandas_loop", "io", "io.venues", "margin", "margin.screen",
+    "market", "market.guards", "record", "run", "run.report", "sample", "scalar", "state", "venue",
 ]  # fmt: skip
 VENUES = ["backpack", "binance", "ccxt", "dydx", "hyperliquid"]
 FACES = ["riskcore", *(f"riskcore.{name}" for name in (*PACKAGES, *(f"io.venues.{venue}" for venue in VENUES)))]
@@ -50,7 +50,9 @@ def public():
         module = importlib.import_module(face)
         for name in names_of(face):
             value = getattr(module, name)
-            if isinstance(value, type | types.FunctionType) and value.__module__.startswith("riskcore"):
+            value = getattr(value, "py_func", value)  # of a function that Numba compiles
+            is_code = isinstance(value, type | types.FunctionType) and value.__module__.startswith("riskcore")
+            if is_code and not value.__module__.startswith("riskcore.kernels."):  # whose docstrings have rows
                 found[f"{value.__module__}.{value.__qualname__}"] = value
     for path, value in list(found.items()):
         for name, member in inspect.getmembers_static(value) if isinstance(value, type) else ():

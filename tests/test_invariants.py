@@ -35,7 +35,7 @@ def broken(crash, monkeypatch):
                 corrupted.append(engine.ticks)
 
         real = waterfall.phases
-        monkeypatch.setattr(waterfall, "phases", lambda policy: (*real(policy), phase))
+        monkeypatch.setattr(waterfall, "phases", lambda policy, **host: (*real(policy, **host), phase))
         with pytest.raises(InvariantError) as caught:
             step(engine, ticks)
         assert corrupted == [engine.ticks], "caught in the same tick"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import riskcore as rc
 from riskcore import reference, sample
-from riskcore.state import OrderColumns, Orders
+from riskcore.kernels.layouts import OrderColumns
+from riskcore.state import Orders
 from tests.comparison import ROUNDING, gross
 from tests.strategies import Scene, scenes
 

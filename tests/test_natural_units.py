@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 import riskcore as rc
 from riskcore.cli import app
 from riskcore.io import backpack, dydx, hyperliquid
+from riskcore.kernels.layouts import OrderColumns
 from riskcore.record.events import PAYING
-from riskcore.state import OrderColumns
 from riskcore.venue import PRESETS, shipped
 from tests import small_run
 

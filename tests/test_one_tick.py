@@ -1231,7 +1231,10 @@ def test_no_symbol_stands_twice():
 
 
 def test_activity():
-    example("Activity between ticks", "100", "1,000", "1,000,000,000", "1,001,000,000", "95", "49", "50", "3", "4")
+    example(
+        "Activity between ticks", "100", "1,000", "1,000,000,000", "1,001,000,000", "95", "49", "50", "3", "4", "1,500",
+        "400", "96", "-16", "600", "450", "4,600", "437", "4,800", "456",
+    )  # fmt: skip
     own = scene(source(), {1: {"USDC": 100}, 2: {"USDC": 500}})
     own.settings[1]["owner"] = 1
     venue, accounts = own.load()
@@ -1251,3 +1254,13 @@ def test_activity():
     with pytest.raises(rc.RiskDataError, match="initial margin ratio"):
         engine.account(1).withdraw("USDC", 4.0)
     engine.account(1).withdraw("USDC", 3.0)
+    one, two = engine.account(1), engine.account(2)
+    order = one.place("X", "ask", 15.0, 100.0, reduce_only=True)
+    assert one.orders[order].quantity == 10.0
+    assert one.fill("X", -4.0, 96.0) == (-16.0, 100.0, 6.0)
+    assert one.orders[order].quantity == 6.0
+    assert two.equity == 450.0
+    with pytest.raises(rc.RiskDataError, match="initial margin ratio"):
+        two.place("X", "bid", 48.0, 90.0)
+    two.place("X", "bid", 46.0, 90.0)
+    assert (two.exposure, two.initial_margin) == (4370.0, 437.0)

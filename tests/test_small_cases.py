@@ -163,28 +163,30 @@ class TestGuardKernels:
 
         low, high = previous * power(least), previous * power(most)
         expected = low if value < low else high if value > high else value
-        market = np.array([[least], [most], [value], [math.nan]])
-        used, price = np.empty((2, 1)), np.array([[previous], [math.nan], [math.nan]])
+        cap, none = np.array([[least], [most]]), np.array([math.nan])
+        mark, index, price = np.empty((1, 1)), np.empty((1, 1)), np.array([[previous], [math.nan], [math.nan]])
         stamp, refused, prints = np.zeros((3, 1), np.int64), np.empty((1, 4), bool), np.empty((1, 4))
+        happened, events = np.empty((1, 1), np.uint8), np.empty(1, np.uint8)
         kernels.guard_updates(
-            seconds * SECOND, 0, 0.05, *market, market[3], market[3], market[3], price, stamp, used, price.copy(),
-            stamp.copy(), refused, prints,
+            seconds * SECOND, 0, 0.05, cap, np.ones(1), np.array([value]), none, none, none, none, price, stamp,
+            stamp[:2].copy(), mark, index, happened, events, refused, prints,
         )  # fmt: skip
-        assert used[0, 0] == expected
+        assert mark[0, 0] == price[kernels.MARK, 0] == expected
         assert refused[0].tolist() == [False, False, False, expected != value]
+        assert bool(events[0] & kernels.REFUSED) == (expected != value)
 
     @given(st.integers(0, 10**13), st.floats(-10, 10), st.floats(-10, 10))
     def test_basis_has_the_bits_of_python(self, passed, basis, off):
         none, mid = np.array([math.nan]), np.array([100.0 + off])
         price, stamp = np.array([[math.nan], [math.nan], [basis]]), np.zeros((3, 1), np.int64)
-        after, used = price.copy(), np.empty((2, 1))
         index, refused, prints = np.array([100.0]), np.empty((1, 4), bool), np.empty((1, 4))
         kernels.guard_updates(
-            passed, 0, 0.05, none, none, mid, index, none, mid, mid, price, stamp, used, after, stamp.copy(), refused,
-            prints,
+            passed, 0, 0.05, np.array([none, none]), np.ones(1), mid, index, none, mid, mid, price, stamp,
+            stamp[:2].copy(), np.empty((1, 1)), np.empty((1, 1)), np.empty((1, 1), np.uint8), np.empty(1, np.uint8),
+            refused, prints,
         )  # fmt: skip
         fresh = float(mid[0]) - 100.0
-        assert after[kernels.BASIS, 0] == basis + (1 - math.exp(-(passed / SECOND) / 60)) * (fresh - basis)
+        assert price[kernels.BASIS, 0] == basis + (1 - math.exp(-(passed / SECOND) / 60)) * (fresh - basis)
 
     def test_a_second_look_from_the_same_memory(self):
         """The guards leave what they were given, the samples of five minutes too."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 import riskcore as rc
@@ -68,3 +70,60 @@ class Sizes(Ratios):
 
     params = ["bytes on disk per row of the journal"]
     unit = "bytes"
+
+
+class Quiet:
+    """A step that triggers nothing: two accounts in two markets, marks as a dict, a liquidation clock of a second.
+
+    Seconds of the calling thread, the median of the fastest of five runs of 500 steps; the fill is not in them, what a
+    step does with it is.
+    """
+
+    params = ((1, 60), (False, True))
+    param_names = ("seconds between ticks", "a fill before each")
+    unit = "microseconds a step"
+    timeout = 300
+
+    def setup(self, seconds_between: int, has_fill: bool) -> None:
+        self.venue, self.accounts = two_markets()
+        symbols = self.venue.markets.symbol
+        marks = 100.0 * np.exp(np.random.default_rng(0).normal(0.0, 1e-4, (550, 2)).cumsum(axis=0)).round(5)
+        times = 1_760_000_100 * 10**9 + np.arange(len(marks)) * seconds_between * 10**9
+        self.ticks = [
+            rc.Tick(time, dict(zip(symbols, row, strict=True)))
+            for time, row in zip(times.tolist(), marks.tolist(), strict=True)
+        ]
+        self.run(has_fill)  # compile
+
+    def run(self, has_fill: bool) -> float:
+        engine, found, signed = rc.Engine(self.accounts, self.venue), [], 1.0
+        account, symbol = engine.account(1), self.venue.markets.symbol[0]
+        for number, tick in enumerate(self.ticks):
+            if has_fill and number:
+                account.fill(symbol, signed, 100.0, check="off")
+                signed = -signed
+            start = time.thread_time()
+            engine.step(tick)
+            found.append(time.thread_time() - start)
+        return float(np.median(found[50:]))
+
+    def track_microseconds_a_step(self, seconds_between: int, has_fill: bool) -> float:
+        return min(self.run(has_fill) for _ in range(5)) * 1e6
+
+
+def two_markets() -> tuple[rc.Venue, rc.Accounts]:
+    """Two accounts, one on each side of two markets, far from liquidation."""
+    functions = ("0.02", "0.00005"), ("0.0125", "0.00003")
+    identity = {"weight": "1", "kind": {"type": "identity"}}
+    venue = rc.load_venue(
+        {
+            "settle_asset": "USDC",
+            "markets": [sample.market_row(name, "0.01", "0.001", *functions, impact=None) for name in ("BTC", "SOL")],
+            "collateral": [{"symbol": "USDC", "haircutFunction": identity}],
+            "borrow_lend": [{"symbol": "USDC", "lentQuantity": "1000", "borrowedQuantity": "500"}],
+        }
+    )
+    symbols, quantity = list(venue.markets.symbol), [1.0, -2.0, -1.0, 2.0]
+    positions = {"account": [1, 1, 2, 2], "market": symbols * 2, "quantity": quantity, "entry_price": 100.0}
+    balances = {"account": [1, 2], "asset": "USDC", "quantity": 10_000.0}
+    return venue, rc.Accounts.from_frames(venue, pd.DataFrame(positions), pd.DataFrame(balances))

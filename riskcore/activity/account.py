@@ -806,7 +806,7 @@ class Account:
         >>> rc.Engine(accounts, venue).account(1).confirm("SOL_USDC_PERP", -1.0, 190.0)
         Traceback (most recent call last):
             ...
-        riskcore.boundary.errors.RiskDataError: activity.market, row 0, value 'SOL_USDC_PERP': must have an open prop...
+        riskcore.boundary.errors.RiskDataError: activity.market, row 0, value 'SOL_USDC_PERP': must be one in which...
         """
         return self._filled(self._act("confirm", check, time, market=market, quantity=quantity, price=price, fee=fee))
 
@@ -819,6 +819,12 @@ class Account:
         realized = (asked[kernels.FLOW] + written[kernels.R_ENTRY]) * quantum.numerator / quantum.denominator
         entry = entry_price(venue, market, written[kernels.R_HELD_ENTRY], lots) if lots else float("nan")
         return Fill(realized, entry, lots * step.numerator / step.denominator)
+
+
+def no_prices_of(venue: Venue) -> Prices:
+    """Return prices of before the first tick: the venue's settle asset alone has one."""
+    markets, assets = np.full(len(venue.markets.symbol), np.nan), np.full(len(venue.assets.symbol), np.nan)
+    return Prices.used(venue, markets, markets, markets, assets, np.zeros(len(markets), np.int64))
 
 
 def margin_of(accounts: Accounts, account: int, prices: Prices) -> Margin:

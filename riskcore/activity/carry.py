@@ -13,11 +13,14 @@ from .._typing import Bool, Int
 from ..accrual import entry_interest
 from ..boundary import RiskDataError, exact, natural
 from ..kernels import activity as kernels
+from ..kernels import journal
+from ..kernels.integer_math import cost_change
+from ..kernels.layouts import LedgerArrays
 from ..kernels.margin import SAFE
 from ..liquidation import remember_fill
 from ..margin import folded, model_of
 from ..market import Prices, Tick
-from ..record import BOOK, EVENT, POOL, REASON, ROW, Journal, Rows
+from ..record import EVENT, POOL, REASON, ROW, Journal, Rows
 from ..state import Accounts, Growth, Ledger, Pools, Proposals
 from ..venue import Venue
 from .actions import ACTIONS, REFUSALS
@@ -27,6 +30,7 @@ _EVENT = np.array([EVENT[action.event] for action in ACTIONS.values()] + [EVENT[
 _PARTY = np.array([action.counterparty for action in ACTIONS.values()] + [POOL])
 _FREE = np.array([action.free for action in ACTIONS.values()] + [0])
 _LENT = np.array([action.lent for action in ACTIONS.values()] + [0])
+_HAS_PRICE = np.array([name in ("fill", "confirm", "leverage") for name in ACTIONS] + [False])
 _CHECKS = ("on", "off")
 _BLOCK = 1024  # rows of the journal that are written while they are in the cache
 
@@ -69,67 +73,51 @@ class CarriedOut:
 
     def _rows_of(self, written: Int) -> Rows:
         """Rows of the journal for some of the rows."""
-        actions, venue = self.actions, self.venue
+        actions, markets = self.actions, self.venue.markets
         action, kind = written[:, kernels.R_ACTION], written[:, kernels.R_KIND]
-        asked, amount = actions.matrix[action], actions.matrix[action, kernels.AMOUNT]
-        of_action = asked[:, kernels.KIND] == kind
+        values = np.empty((len(kernels.ROW_COLUMNS), len(written)), np.int64)
+        kernels.row_values(actions.matrix, written, markets.settle, _PARTY, _FREE, _LENT, values)
         rows = Journal(self.tick, 0).block(len(written))
-        rows["time"], rows["account"], rows["event"] = actions.time[action], asked[:, kernels.ACCOUNT], _EVENT[kind]
-        rows["reason"] = np.where(of_action | (kind == kernels.INTEREST), REASON[self.reason], REASON["reduce_only"])
-        rows["counterparty"] = _PARTY[kind]
-        moved = kind == kernels.TRANSFER
-        rows["counterparty"][moved] = asked[moved, kernels.ORDER]
-        of_asset = (kind >= kernels.DEPOSIT) & (kind != kernels.LEVERAGE) & (kind != kernels.CONFIRM)
-        rows["asset"][of_asset] = asked[of_asset, kernels.ITEM]
-        rows["quanta"], rows["lent"] = _FREE[kind] * amount, _LENT[kind] * amount
-        interest = kind == kernels.INTEREST
-        rows["quanta"][interest] = -written[interest, kernels.R_LOTS]
-        limits = kind == kernels.LEVERAGE
-        rows["price"][limits] = np.where(np.isinf(actions.price[action[limits]]), np.nan, actions.price[action[limits]])
-        of_order = (kind >= kernels.PLACE) & (kind <= kernels.CANCEL)
-        trades = (kind == kernels.FILL) | (kind == kernels.CONFIRM)
-        rows["market"][of_order | trades] = asked[of_order | trades, kernels.ITEM]
-        rows["order"][of_order | trades] = written[of_order | trades, kernels.R_ORDER]
-        rows["requested"][of_order] = written[of_order, kernels.R_LOTS]
-        priced = of_order & (kind != kernels.CANCEL)
-        market = asked[priced, kernels.ITEM]
-        rows["price"][priced] = natural(written[priced, kernels.R_TICKS], venue.markets.tick, market)
-        self._write_trades(rows, np.flatnonzero(trades), written)
-        confirmed = np.flatnonzero(kind == kernels.CONFIRM)
+        for name, column in zip(kernels.ROW_COLUMNS, values, strict=True):
+            rows[name] = column
+        of_action = (actions.matrix[action, kernels.KIND] == kind) | (kind == kernels.INTEREST)
+        rows["time"], rows["event"] = actions.time[action], _EVENT[kind]
+        rows["reason"] = np.where(of_action, REASON[self.reason], REASON["reduce_only"])
+        has_price = _HAS_PRICE[kind]
+        rows["price"][has_price] = actions.price[action[has_price]]
+        if (kind != kernels.FILL).any():
+            self._write_others(rows, written)
+        return rows
+
+    def _write_others(self, rows: Rows, written: Int) -> None:
+        """Write what fills do not have."""
+        kind = written[:, kernels.R_KIND]
+        no_limit = (kind == kernels.LEVERAGE) & np.isinf(rows["price"])
+        rows["price"][no_limit] = np.nan
+        priced = (kind == kernels.PLACE) | (kind == kernels.CHANGE)
+        ticks, market = written[priced, kernels.R_TICKS], rows["market"][priced]
+        rows["price"][priced] = natural(ticks, self.venue.markets.tick, market)
+        confirmed = kind == kernels.CONFIRM
         is_last = written[confirmed, kernels.R_TICKS_BEFORE] > 0
         rows["event"][confirmed] = np.where(is_last, EVENT["market_close"], EVENT["book"])
         rows["reason"][confirmed] = REASON["host"]
-        rows["requested"][confirmed] = written[confirmed, kernels.R_LOTS_BEFORE]
-        return rows
-
-    def _write_trades(self, rows: Rows, trades: Int, written: Int) -> None:
-        if not trades.size:
-            return
-        chosen: Any = slice(None) if trades.size == len(rows) else trades
-        written, action = written[chosen], written[chosen, kernels.R_ACTION]
-        asked = self.actions.matrix[action]
-        flow, fee = asked[:, kernels.FLOW], asked[:, kernels.FEE]
-        to_fund = asked[:, kernels.KIND] == kernels.CONFIRM
-        for name, values in (
-            ("settle", self.venue.markets.settle[asked[:, kernels.ITEM]]), ("lots", written[:, kernels.R_LOTS]),
-            ("cost", written[:, kernels.R_COST]), ("entry", written[:, kernels.R_ENTRY]), ("fee", fee),
-            ("cash", flow + written[:, kernels.R_COST]), ("counter_cash", np.where(to_fund, 0, fee) - flow),
-            ("fund", np.where(to_fund, 0, -fee)), ("price", self.actions.price[action]),
-        ):  # fmt: skip
-            rows[name][chosen] = values
 
 
 def add_to_ledger(ledger: Ledger, rows: Rows) -> None:
     """Add to the ledgers what rows of activity change of them."""
-    other, settle = rows["counterparty"], rows["settle"]
-    for chosen, entry, kind, amount in (
-        ((other == BOOK) & (rows["market"] >= 0), ledger.book_lots, rows["market"], -rows["lots"]),
-        ((other == BOOK) & (rows["asset"] >= 0), ledger.book_quanta, rows["asset"], -rows["quanta"] - rows["lent"]),
-        ((other == BOOK) & (settle >= 0), ledger.book_quanta, settle, rows["counter_cash"]),
-        ((other == POOL) & (rows["asset"] >= 0), ledger.pool, rows["asset"], -rows["quanta"] - rows["lent"]),
-        (settle >= 0, ledger.fund, settle, rows["fund"] + rows["fee"]),
-    ):
-        np.add.at(entry, kind[chosen], amount[chosen])
+    arrays = LedgerArrays(*(getattr(ledger, name) for name in LedgerArrays._fields))
+    journal.add_activity(np.array([rows[name] for name in journal.ACTIVITY_COLUMNS]), arrays)
+
+
+def have_prices(rows: Rows, prices: Prices | None) -> bool:
+    """Whether everything that rows of activity name has a price."""
+    if prices is None or prices.is_complete:
+        return prices is not None
+    for kind, price in (("market", prices.mark), ("asset", prices.asset), ("settle", prices.asset)):
+        named = rows[kind][rows[kind] >= 0]
+        if np.isnan(price[named]).any():
+            return False
+    return True
 
 
 class Hands(NamedTuple):
@@ -167,8 +155,6 @@ class ReduceOnly:
     def of(self, accounts: Accounts) -> Int:
         """Return the index, with the orders that were placed since."""
         columns = accounts.orders.columns
-        if self.seen > len(columns.lots):  # orders were taken back
-            self.index, self.seen = np.empty((0, 2), np.int64), 0
         if self.seen < len(columns.lots):
             new = np.flatnonzero(columns.reduce_only[self.seen :]) + self.seen
             if new.size:
@@ -177,6 +163,11 @@ class ReduceOnly:
                 self.index = np.ascontiguousarray(index[np.lexsort((index[:, 1], index[:, 0]))])
             self.seen = len(columns.lots)
         return self.index
+
+    def forget(self, count: int) -> None:
+        """Forget the orders from a number on, which are taken back."""
+        self.index = np.ascontiguousarray(self.index[self.index[:, 1] < count])
+        self.seen = min(self.seen, count)
 
 
 def rules_of(venue: Venue, delisted: Any) -> Int:
@@ -312,6 +303,7 @@ class _Carrying:
     def _take_back(self) -> None:
         self._undo_rows()
         self.state.orders.truncate(self.orders_before)
+        self.hands.reduce_only.forget(self.orders_before)
         if self.added is not None:
             self.hands.growth.remove(*self.added)
 
@@ -399,7 +391,8 @@ class _Carrying:
             due = float(fee * self.venue.assets.quantum[asset])
             raise self.actions.refusal(n, "fee", f"must be the fee of the proposed slice, {due:.12g}, to one quantum")
         balance = int(state.columns.position_balance[position])
-        if abs(int(state.columns.free[balance])) + abs(flow) + abs(int(state.columns.cost[position])) >= POSITION_LIMIT:
+        cost = int(cost_change(held, int(state.columns.cost[position]), lots, flow))
+        if abs(int(state.columns.free[balance]) + flow + cost - int(row[kernels.FEE])) >= POSITION_LIMIT:
             raise self._refusal(n, kernels.TOO_MUCH_MONEY)
         if self.proposals_before is None:
             self.proposals_before = Proposals(ledger.proposals)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,7 +55,12 @@ class QuickFills:
         self._start, self._done = start, done
         self._begun: Start | None = None
         self._is_checked = False
-        self._count = 0
+        self._count = self._rows = 0
+        self._matrix = np.empty((_ACTIONS, kernels.ACTION_WIDTH), np.int64)
+        self._written = np.empty((_ROWS, kernels.ROW_WIDTH), np.int64)
+        self._price = np.empty(_ACTIONS)
+        self._progress = np.zeros(kernels.PROGRESS_SIZE, np.int64)
+        self._arguments: tuple[Any, ...] = ()
         self._trades: dict[str, _Trade] = {}
         self._venue: Venue | None = None
 
@@ -104,12 +109,11 @@ class QuickFills:
             return
         self._begun = None
         if count:
-            actions = Actions(
-                self._matrix[:count], np.full(count, begun.time), self._price[:count], None, NOBODY_OPENED, [],
-                lambda row, column: None,
-            )  # fmt: skip
-            written = self._written[: self._rows]
-            accounts = self._matrix[:count, kernels.ACCOUNT]
+            matrix, price = self._matrix[:count].copy(), self._price[:count].copy()
+            written = self._written[: self._rows].copy()
+            time = np.full(count, begun.time)
+            actions = Actions(matrix, time, price, None, NOBODY_OPENED, [], lambda row, column: None)
+            accounts = matrix[:, kernels.ACCOUNT]
             reason = "request" if self._is_checked else "host"
             self._done(CarriedOut(actions, written, begun.tick, reason, accounts, False, begun.hands.venue))
 
@@ -127,10 +131,7 @@ class QuickFills:
         self._arguments = (
             state.columns, state.orders.columns, hands.rules, hands.pooled, hands.reduce_only.of(state), prices
         )  # fmt: skip
-        self._matrix = np.empty((_ACTIONS, kernels.ACTION_WIDTH), np.int64)
-        self._written = np.empty((_ROWS, kernels.ROW_WIDTH), np.int64)
-        self._price = np.empty(_ACTIONS)
-        self._progress = np.zeros(kernels.PROGRESS_SIZE, np.int64)
+        self._progress[:] = 0
 
 
 def _trades(venue: Venue) -> dict[str, _Trade]:

@@ -125,8 +125,10 @@ class Reader:
         KeyError
             There is no such account.
         """
+        if type(account) not in (int, str):  # 1.0 and True would be found as 1
+            return self.accounts.row_of(account)
         row = self._rows.get(account)
-        if row is None or type(account) is bool:
+        if row is None:
             row = self.accounts.row_of(account)
             if len(self._rows) < _KEPT_ROWS:
                 self._rows[account] = row
@@ -243,7 +245,7 @@ class _Table:
             name: ~frames.missing(table[name]) if name in table.columns else np.zeros(len(table), bool)
             for name in COLUMNS
         }
-        self.matrix = np.zeros((len(table), kernels.ACTION_WIDTH), np.int64)
+        self.matrix = np.zeros((kernels.ACTION_WIDTH, len(table)), np.int64)  # by column: they are filled in turn
         self.price = np.zeros(len(table))
 
     def actions(self, earliest: int | None) -> Actions:
@@ -251,15 +253,16 @@ class _Table:
         self._use()
         time = self._times(earliest)
         matrix = self.matrix
-        matrix[:, kernels.KIND] = self.kind
-        matrix[:, (kernels.ITEM, kernels.ROW, kernels.OTHER, kernels.ORDER)] = -1
+        matrix[kernels.KIND] = self.kind
+        for column in (kernels.ITEM, kernels.ROW, kernels.OTHER, kernels.ORDER):
+            matrix[column] = -1
         opened = self._accounts()
         for name, rows, what in (
             ("market", self.venue.markets.symbol, "a market"), ("asset", self.venue.assets.symbol, "a collateral asset")
         ):  # fmt: skip
             if (chosen := np.flatnonzero(self.given[name])).size:
                 with _rows(chosen):
-                    matrix[chosen, kernels.ITEM] = schemas.codes(TABLE, name, self.table[name].iloc[chosen], rows, what)
+                    matrix[kernels.ITEM, chosen] = schemas.codes(TABLE, name, self._of(name, chosen), rows, what)
         placing = self._orders()
         self._trades()
         self._limits(placing)
@@ -267,9 +270,7 @@ class _Table:
         limits = np.isin(self.kind, [kernels.LEVERAGE])
         if limits.any():
             self.price[limits] = self._numbers("leverage_limit", np.inf)[limits]
-        return Actions(
-            matrix, time, self.price, self.given["fee"], opened, placing, self._value,
-        )  # fmt: skip
+        return Actions(_by_row(matrix), time, self.price, self.given["fee"], opened, placing, self._value)
 
     def _value(self, row: int, column: str) -> object:
         if column not in self.source.columns:
@@ -284,6 +285,10 @@ class _Table:
         if bad.any():
             raise self._refusal(int(bad.argmax()), column, rule)
 
+    def _of(self, column: str, rows: Int) -> pd.Series[Any]:
+        """Values of a column in some rows, or all."""
+        return self.table[column] if len(rows) == len(self.table) else self.table[column].iloc[rows]
+
     def _numbers(self, column: str, otherwise: float) -> Float:
         if column not in self.table.columns:
             return np.full(len(self.table), otherwise)
@@ -292,8 +297,11 @@ class _Table:
 
     def _use(self) -> None:
         """Refuse values in columns that an action does not use, and missing ones in those that it needs."""
+        kinds = np.flatnonzero(np.bincount(self.kind, minlength=len(NAMES)))
         for number, name in enumerate(COLUMNS):
             given = self.given[name]
+            if _ALLOWED[kinds, number].all() if given.all() else not (given.any() or _REQUIRED[kinds, number].any()):
+                continue
             if (bad := given & ~_ALLOWED[self.kind, number]).any():
                 row = int(bad.argmax())
                 raise self._refusal(row, name, f"must be missing: {NAMES[self.kind[row]]} does not use it")
@@ -330,7 +338,7 @@ class _Table:
             if column == "to_account" and not (chosen := np.flatnonzero(self.given["to_account"])).size:
                 continue
             chosen = np.arange(len(self.table)) if column == "account" else chosen
-            named = self.table[column].iloc[chosen]
+            named = self._of(column, chosen)
             if new:
                 rows = np.array([new.get(id_, -1) for id_ in named.tolist()], np.int64)
                 early = (rows >= first) & (chosen < opens[np.maximum(rows - first, 0)])
@@ -343,10 +351,10 @@ class _Table:
             else:
                 with _rows(chosen):
                     rows = self.accounts.rows_of(TABLE, column, named.infer_objects())
-            self.matrix[chosen, place] = rows
+            self.matrix[place, chosen] = rows
         if (chosen := np.flatnonzero(self.given["to_account"])).size:
             owners = np.concatenate([self.accounts.owners, opened.owner_ids]) if ids else self.accounts.owners
-            source, target = self.matrix[chosen, kernels.ACCOUNT], self.matrix[chosen, kernels.ORDER]
+            source, target = self.matrix[kernels.ACCOUNT, chosen], self.matrix[kernels.ORDER, chosen]
             if (same := source == target).any():
                 raise self._refusal(int(chosen[same.argmax()]), "to_account", "must be another account")
             if (others := owners[source] != owners[target]).any():
@@ -368,17 +376,17 @@ class _Table:
         latest: dict[tuple[int, str], int] = {}
         first = len(orders.lots)
         for row in np.flatnonzero(named).tolist():
-            account, id_ = int(matrix[row, kernels.ACCOUNT]), texts[row] if self.given["order"][row] else None
+            account, id_ = int(matrix[kernels.ACCOUNT, row]), texts[row] if self.given["order"][row] else None
             if self.kind[row] == kernels.PLACE:
                 number = first + len(placed)
                 if sides[row] not in ("bid", "ask"):
                     raise self._refusal(row, "side", "must be 'bid' or 'ask'")
                 key = account, str(number) if id_ is None else id_
                 earlier = latest.get(key, -1)
-                matrix[row, kernels.OTHER] = _number_or_none(orders, *key) if earlier < 0 else earlier
-                matrix[row, kernels.ORDER] = latest[key] = number
+                matrix[kernels.OTHER, row] = _number_or_none(orders, *key) if earlier < 0 else earlier
+                matrix[kernels.ORDER, row] = latest[key] = number
                 only = reduce_only is not None and reduce_only[row] is True
-                market = int(matrix[row, kernels.ITEM])
+                market = int(matrix[kernels.ITEM, row])
                 placed.append(Placed(account, market, 1 if sides[row] == "bid" else -1, 0, 0, only, id_))
                 continue
             key = account, str(id_)
@@ -387,14 +395,14 @@ class _Table:
             if number < 0:
                 raise self._refusal(row, "order", "must be an open order of the account")
             market = placed[number - first].market if number >= first else int(orders.market[number])
-            if self.kind[row] == kernels.FILL and market != matrix[row, kernels.ITEM]:
+            if self.kind[row] == kernels.FILL and market != matrix[kernels.ITEM, row]:
                 raise self._refusal(row, "order", f"must be an order in {self.table['market'].iloc[row]}")
-            matrix[row, kernels.ORDER], matrix[row, kernels.ITEM] = number, market
+            matrix[kernels.ORDER, row], matrix[kernels.ITEM, row] = number, market
         return placed
 
     def _whole_lots(self, rows: Int, least: int | None) -> Int:
         """Quantities of rows with a market in lots; at least ``least``, or not 0."""
-        market = self.matrix[rows, kernels.ITEM]
+        market = self.matrix[kernels.ITEM, rows]
         with _rows(rows):
             step = units.PerKind(self.venue.markets.step_size, market)
             lots = units.whole_multiples(TABLE, "quantity", self.table["quantity"].to_numpy(float)[rows], step, _LOTS)
@@ -412,19 +420,19 @@ class _Table:
         everything = rows.size == len(self.table)
         chosen: Any = slice(None) if everything else rows
         matrix, venue = self.matrix, self.venue
-        market, price = matrix[chosen, kernels.ITEM], self.table["price"].to_numpy(float)[chosen]
+        market, price = matrix[kernels.ITEM, chosen], self.table["price"].to_numpy(float)[chosen]
         lots = self._whole_lots(rows, None)
         with _rows(rows):
-            matrix[chosen, kernels.FLOW] = -costs(TABLE, "price", price, lots, market, venue.units)
+            matrix[kernels.FLOW, chosen] = -costs(TABLE, "price", price, lots, market, venue.units)
             if self.given["fee"].any():
                 quantum = units.PerKind(venue.assets.quantum_size[venue.markets.settle], market)
                 fee = self._numbers("fee", 0.0)[chosen]
-                matrix[chosen, kernels.FEE] = units.round_half_even(TABLE, "fee", [fee], quantum)
-        matrix[chosen, kernels.AMOUNT] = lots
+                matrix[kernels.FEE, chosen] = units.round_half_even(TABLE, "fee", [fee], quantum)
+        matrix[kernels.AMOUNT, chosen] = lots
         self.price[chosen] = price
-        for row in rows[matrix[rows, kernels.ORDER] >= 0].tolist() if self.given["order"].any() else ():
-            size = int(matrix[row, kernels.AMOUNT])
-            matrix[row, kernels.TICKS] = _bad_side(venue, int(matrix[row, kernels.ITEM]), self.price[row], size)
+        for row in rows[matrix[kernels.ORDER, rows] >= 0].tolist() if self.given["order"].any() else ():
+            size = int(matrix[kernels.AMOUNT, row])
+            matrix[kernels.TICKS, row] = _bad_side(venue, int(matrix[kernels.ITEM, row]), self.price[row], size)
 
     def _limits(self, placed: list[Placed]) -> None:
         """Lots and limit prices of orders."""
@@ -434,18 +442,18 @@ class _Table:
             return
         sized = np.flatnonzero(of_orders & self.given["quantity"])
         if sized.size:
-            matrix[sized, kernels.AMOUNT] = self._whole_lots(sized, 1)
+            matrix[kernels.AMOUNT, sized] = self._whole_lots(sized, 1)
         priced = np.flatnonzero(of_orders & self.given["price"])
         if priced.size:
-            tick = markets.tick_size[matrix[priced, kernels.ITEM]]
+            tick = markets.tick_size[matrix[kernels.ITEM, priced]]
             with _rows(priced):
                 prices = self.table["price"].to_numpy(float)[priced]
                 ticks = units.whole_multiples(TABLE, "price", prices, tick, _TICKS)
             if (bad := ticks < 1).any():
                 raise self._refusal(int(priced[bad.argmax()]), "price", "must be at least one tick")
-            matrix[priced, kernels.TICKS] = ticks
+            matrix[kernels.TICKS, priced] = ticks
         for n, row in enumerate(np.flatnonzero(self.kind == kernels.PLACE).tolist()):
-            ticks, lots = matrix[row, (kernels.TICKS, kernels.AMOUNT)].tolist()
+            ticks, lots = matrix[(kernels.TICKS, kernels.AMOUNT), row].tolist()
             placed[n] = placed[n]._replace(ticks=ticks, lots=lots)
 
     def _money(self) -> None:
@@ -456,12 +464,20 @@ class _Table:
         quantity = self.table["quantity"].to_numpy(float)[rows]
         if (bad := ~(quantity > 0)).any():
             raise self._refusal(int(rows[bad.argmax()]), "quantity", "must be a finite number > 0")
-        quantum = units.PerKind(self.venue.assets.quantum_size, self.matrix[rows, kernels.ITEM])
+        quantum = units.PerKind(self.venue.assets.quantum_size, self.matrix[kernels.ITEM, rows])
         with _rows(rows):
             quanta = units.round_half_even(TABLE, "quantity", [quantity], quantum)
         if (bad := quanta < 1).any():
             raise self._refusal(int(rows[bad.argmax()]), "quantity", "must be at least one quantum of the asset")
-        self.matrix[rows, kernels.AMOUNT] = quanta
+        self.matrix[kernels.AMOUNT, rows] = quanta
+
+
+def _by_row(columns: Int) -> Int:
+    """Rows of a matrix of columns, written block by block."""
+    matrix = np.empty(columns.shape[::-1], np.int64)
+    for rows in units.blocks(len(matrix)):
+        matrix[rows] = columns[:, rows].T
+    return matrix
 
 
 def _opened(table: _Table, opens: Int) -> Opened:

@@ -361,9 +361,13 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
         elif kind == "text":
             _must_be_text(table, name, frame[name])
         elif kind == "text or none":
-            texts, named = frame[name].astype(object), ~missing(frame[name])
-            _must_be_text(table, name, texts.where(named, ""))
-            frame[name] = texts.where(named, None)
+            named = ~missing(frame[name])
+            if named.all():
+                _must_be_text(table, name, frame[name])
+            else:
+                texts = frame[name].astype(object)
+                _must_be_text(table, name, texts.where(named, ""))
+                frame[name] = texts.where(named, None)
         elif kind == "json":
             _must_be_there(table, name, frame[name])
         elif kind == "flag or none":

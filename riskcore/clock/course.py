@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from .._typing import Bool, Float
+from .._typing import Float
 from ..accrual import Accruals, Premiums
 from ..kernels import path as kernels
+from ..kernels.guards import REFUSED, UPDATED
 from ..market import Path as PricePath
 from ..market import Prices, PriceTable, Scheduled, Segment, open_lots
 from ..market.guards import Guarded, GuardedPath, GuardState, Refusal, guard_path
 from ..state import Accounts
 from .instants import due_instants, new_interval
+
+
+@lru_cache(maxsize=16)
+def _numbers(count: int) -> pd.RangeIndex:
+    """Labels of instants, shared: they take longer to make than all of their prices."""
+    return pd.RangeIndex(count)
 
 
 class Course:
@@ -58,6 +66,11 @@ class Course:
         A price at an instant is out of its range, or an account has no price at the tick.
     """
 
+    mark: Float
+    index: Float
+    _own: Float
+    _events: npt.NDArray[np.uint8]
+
     def __init__(
         self, path: PricePath, guard_state: GuardState, scheduled: Scheduled, accounts: Accounts, premiums: Premiums
     ) -> None:
@@ -67,29 +80,36 @@ class Course:
         self._segments: list[Segment] = []
         self._firsts: list[int] = []
         self._paths: list[GuardedPath] = []
-        # a segment may have no instant: another change follows before the first one
-        self._starts = [0, *(int(np.searchsorted(self.times, part.after + 1)) for part in scheduled.segments[1:])]
-        ends = [*self._starts[1:], len(self.times)]
-        delisted: Bool | None = None  # of the last segment, if there are any
-        for segment, first, end in zip(scheduled.segments, self._starts, ends, strict=True):
+        first, delisted = 0, None  # of the last segment that has an instant: markets, if there are any
+        for number, segment in enumerate(scheduled.segments, 1):
+            end = self._first_of(number) if number < len(scheduled.segments) else len(self.times)
             if first < end:
                 state = self._paths[-1].state_at(-1) if self._paths else guard_state
-                delisted = segment.delisted if any(segment.delisted.tolist()) else None
+                delisted = segment.delisted if True in segment.delisted.tolist() else None
                 self._paths.append(guard_path(segment.venue, state, path, first, end, delisted))
                 self._segments.append(segment)
                 self._firsts.append(first)
-        self.mark, self.index, own = self._joined("mark"), self._joined("index"), self._joined("own_asset")
-        self.prices = path.given.guarded(accounts, self.mark[-1], self.index[-1], own[-1], delisted)
-        self.last = len(self.times) - 1
-        self._last, self._own = path.last, own
-        self._asset = self._joined("asset") if self.last else self.prices.asset[None]
-
-    def _joined(self, name: str) -> Float:
-        """Column of all instants."""
+            first = end
         if len(self._paths) == 1:
-            column: Float = getattr(self._paths[0], name)
-            return column
-        return np.concatenate([getattr(part, name) for part in self._paths])
+            self.mark, self.index, self._own, self._events = self._paths[0].columns
+        else:
+            columns = zip(*(part.columns for part in self._paths), strict=True)
+            self.mark, self.index, self._own, self._events = map(np.concatenate, columns)
+        self.prices = path.given.guarded(accounts, self.mark[-1], self.index[-1], self._own[-1], delisted)
+        self.last = len(self.times) - 1
+        self._last = path.last
+
+    def _first_of(self, segment: int) -> int:
+        """Number of the first instant after the beginning of a segment, which may itself have none."""
+        return int(np.searchsorted(self.times, self.scheduled.segments[segment].after + 1)) if segment else 0
+
+    @cached_property
+    def _asset(self) -> Float:
+        """Prices of assets at all instants."""
+        if not self.last:
+            return self.prices.asset[None]
+        assets = [part.asset for part in self._paths]
+        return assets[0] if len(assets) == 1 else np.concatenate(assets)
 
     @cached_property
     def _tables(self) -> list[PriceTable]:
@@ -98,28 +118,16 @@ class Course:
             return []
         assert self._last is not None
         table = PriceTable(
-            time=pd.RangeIndex(len(self.times)),
+            time=_numbers(len(self.times)),
             mark=self.mark,
             index=self.index,
-            open_interest=np.broadcast_to(self._last.open_interest, self.mark.shape),
+            open_interest=self._last.open_interest[None].repeat(len(self.times), axis=0),
             given_asset=self._own,
             asset=self._asset,
             open_lots=self._last.open_lots,
             venue=self._segments[0].venue,
         )
         return [table, *(replace(table, venue=segment.venue) for segment in self._segments[1:])]
-
-    @cached_property
-    def _updates(self) -> list[int]:
-        return list(self._joined("updates").nonzero()[0].tolist())
-
-    @cached_property
-    def _visits(self) -> list[int]:
-        """Instants that are visited whoever is liquidating: something is due or rejected there, or a venue changes."""
-        visits = [*self._joined("refused").nonzero()[0].tolist(), *self.accruals]
-        if self.scheduled.times:
-            visits += np.searchsorted(self.times, self.scheduled.times).tolist()
-        return sorted(set(visits))
 
     @cached_property
     def starts_as_before(self) -> bool:
@@ -143,8 +151,8 @@ class Course:
         """Market row and settlement price of the markets that are delisted at an instant, in their order."""
         if not self.scheduled.changes:
             return ()
-        segments = zip(self.scheduled.segments, self._starts, strict=True)
-        return tuple(delisting for segment, first in segments if first == k for delisting in segment.delistings)
+        segments = enumerate(self.scheduled.segments)
+        return tuple(found for n, segment in segments if self._first_of(n) == k for found in segment.delistings)
 
     def lacks_a_price(self, accounts: Accounts, *, is_covered: bool) -> bool:
         """Whether an account holds something that has no price at an instant in between.
@@ -159,6 +167,10 @@ class Course:
             for segment, first in zip(self._segments, self._firsts, strict=True)
             if first < self.last
         )
+
+    def is_due(self, k: int) -> bool:
+        """Whether a payment falls due at an instant, or something of the tick happens or is rejected there."""
+        return k in self._due or bool(self._events[k] & REFUSED)
 
     def guarded_at(self, k: int) -> Guarded:
         """Books and price updates of an instant that count; asked for in the order of the instants."""
@@ -176,13 +188,12 @@ class Course:
 
     def next_visit(self, k: int) -> int:
         """Number of the first instant from ``k`` on at which something happens, or an update is rejected."""
-        found = bisect_left(self._visits, k)
-        return min(self._visits[found], self.last) if found < len(self._visits) else self.last
+        refused, found = int(kernels.next_event(self._events, k, REFUSED)), bisect_left(self._due, k)
+        return min(refused, self.last, *self._due[found : found + 1])
 
     def next_update(self, k: int) -> int:
         """Number of the first instant from ``k`` on with a price update."""
-        found = bisect_left(self._updates, k)
-        return self._updates[found] if found < len(self._updates) else self.last
+        return min(int(kernels.next_event(self._events, k, UPDATED)), self.last)
 
     def next_interval(self, k: int, since: int) -> int:
         """Number of the first instant from ``k`` on by which a minute or an interval of caps has begun after a time."""
@@ -208,7 +219,7 @@ class Course:
             marks = np.concatenate([marks, row[None]])
         mark, asset = np.empty(marks.shape[1]), np.empty(self._asset.shape[1])
         kernels.most_valuable(marks, self.prices.venue.markets.inverse, self._asset, mark, asset)
-        return replace(self.prices, mark=mark, asset=asset)
+        return self.prices.at(mark, asset)
 
     def plan_accruals(self, accounts: Accounts, lots: Float) -> None:
         """Work out what falls due at the instants, and the premiums after the tick.
@@ -218,17 +229,16 @@ class Course:
         RiskDataError
             The funding due may be past the range of whole numbers.
         """
-        if self.before is None:
-            self._note_premiums(0, 1)
-            return
-        due = due_instants(self.scheduled.segments, self.before, self.times)
+        due, noted = due_instants(self.scheduled.segments, self.before, self.times), 0
         if len(self.scheduled.entries.time):
             due = sorted({*due, *np.searchsorted(self.times, self.scheduled.entries.time).tolist()})
-        noted = 0
+        self._due = due
+        if times := self.scheduled.times:
+            self._due = sorted({*due, *np.searchsorted(self.times, times).tolist()})
         for k in due:
             self._note_premiums(noted, k)
+            assert self.before is not None
             since, now = self.before if k == 0 else int(self.times[k - 1]), int(self.times[k])
-            assert since is not None
             prices = self.prices_at(k)
             if k != self.last:
                 prices = replace(prices, funding_rate=self._rates_at(now))

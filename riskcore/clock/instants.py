@@ -5,7 +5,7 @@ The rules: docs/one_tick.md, "The clock".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,10 +15,9 @@ from ..venue import Policy
 
 _SECOND = 1_000_000_000
 _MINUTE = 60 * _SECOND
-_NONE = np.empty(0, np.int64)
 
 
-def instants(segments: Sequence[Segment], before: int | None, now: int, more: Iterable[int] = ()) -> Int:
+def instants(segments: Sequence[Segment], before: int | None, now: int, more: Sequence[int] = ()) -> Int:
     """Return the instants of a tick, ascending: those between the tick before and this one, and this one.
 
     Parameters
@@ -29,7 +28,7 @@ def instants(segments: Sequence[Segment], before: int | None, now: int, more: It
         Time of the tick before, nanoseconds; None at the first tick.
     now : int
         Time of this tick, nanoseconds.
-    more : iterable of int
+    more : sequence of int
         Other times at which something happens, nanoseconds; those outside of ``before`` to ``now`` do not count.
 
     Returns
@@ -52,18 +51,19 @@ def instants(segments: Sequence[Segment], before: int | None, now: int, more: It
     interval = segments[0].venue.policy.liquidation_interval
     if before is None or interval is None:
         return np.array([now])
-    times = _multiples(before, now, interval * _SECOND)  # as all that follow: before ``now``
-    for segment in segments:
-        for period in segment.venue.due_periods:
-            if period % (interval * _SECOND) and segment.until // period != segment.after // period:
-                times = np.union1d(times, _multiples(segment.after, min(segment.until + 1, now), period))
-    if others := [time for time in more if before < time < now]:
-        times = np.union1d(times, np.array(others))
-    if not len(times):
+    step = interval * _SECOND
+    others = [np.array([time for time in more if before < time < now], np.int64)] if more else []
+    others += [
+        _multiples(segment.after, min(segment.until + 1, now), period)
+        for segment in segments
+        for period in segment.venue.due_periods
+        if period % step and segment.until // period != segment.after // period
+    ]
+    if not others and before // step == (now - 1) // step:
         return np.array([now])
-    found = np.empty(len(times) + 1, np.int64)
-    found[:-1], found[-1] = times, now
-    return found
+    times = _multiples(before, now + step, step)
+    times[-1] = now
+    return np.unique(np.concatenate([times, *others])) if others else times
 
 
 def due_instants(segments: Sequence[Segment], before: int | None, times: Int) -> list[int]:
@@ -101,8 +101,6 @@ def due_instants(segments: Sequence[Segment], before: int | None, times: Int) ->
 
 def _multiples(before: int, now: int, period: int) -> Int:
     """Multiples of a period since the epoch after ``before`` and before ``now``."""
-    if before // period == (now - 1) // period:
-        return _NONE
     return np.arange(before // period + 1, -(-now // period), dtype=np.int64) * period
 
 

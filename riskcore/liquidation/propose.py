@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from ..boundary import natural
 from ..market.guards import NO_BAND
-from ..record import EVENT, NOBODY, STAGE_OF, Journal
+from ..record import EVENT, EVENTS, STAGE_OF, Journal
 from ..state import Accounts, Ledger, Proposal
 from ..venue import Venue
 from . import book, last_book
@@ -69,21 +70,25 @@ def _dry_run(state: TickState) -> Iterator[TickState]:
 
 def _propose(state: TickState, trial: TickState) -> None:
     """Write the rows of a dry run, in which its fills are proposals, and keep these."""
-    rows, markets, band = trial.journal.rows().copy(), state.venue.markets, state.book.band
-    assert trial.fee_rates is not None
-    for n in np.flatnonzero(np.isin(rows["event"], _FILLS)).tolist():
-        filled = rows[n].copy()
-        key, lots = (int(filled["account"]), int(filled["market"])), int(filled["lots"])
-        worst = int(band[2 * key[1] + (lots > 0)])
-        limit = worst if 0 < worst < NO_BAND else None
-        event = "book" if filled["event"] == EVENT["book"] else "market_close"
-        state.ledger.proposals[key] = Proposal(lots, limit, *trial.fee_rates[key], event)
-        rows[n] = trial.journal.block(1)[0]
-        for name in ("reason", "account", "market", "mmr_before", "mmr_after"):
-            rows[name][n] = filled[name]
-        rows["event"][n], rows["counterparty"][n], rows["requested"][n] = EVENT["propose"], NOBODY, abs(lots)
-        rows["price"][n] = np.nan if limit is None else float(limit * markets.tick[key[1]])
+    rows, markets = trial.journal.rows().copy(), state.venue.markets
+    place = np.flatnonzero(np.isin(rows["event"], _FILLS))
+    filled, proposed = rows[place], state.journal.block(len(place))
+    worst = state.book.band[2 * filled["market"] + (filled["lots"] > 0)]
+    limited = (worst > 0) & (worst < NO_BAND)
+    for name in ("reason", "account", "market", "mmr_before", "mmr_after"):
+        proposed[name] = filled[name]
+    proposed["event"], proposed["requested"] = EVENT["propose"], np.abs(filled["lots"])
+    proposed["price"][limited] = natural(worst[limited], markets.tick, filled["market"][limited])
+    rows[place] = proposed
     state.journal.extend(rows)
+    assert trial.fee_rates is not None
+    names = ("account", "market", "lots", "event")
+    for account, market, lots, event, limit, has_limit in zip(
+        *(filled[name].tolist() for name in names), worst.tolist(), limited.tolist(), strict=True
+    ):
+        fee_num, fee_den = trial.fee_rates[account, market]
+        proposal = Proposal(lots, limit if has_limit else None, fee_num, fee_den, EVENTS[event])
+        state.ledger.proposals[account, market] = proposal
 
 
 def open_proposals(ledger: Ledger, accounts: Accounts) -> tuple[tuple[tuple[int, int], Proposal], ...]:

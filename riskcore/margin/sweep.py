@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from ..state import Accounts, SweepView, chunk_count
 from .model import folded, model_of
 
 ACCOUNTS_PER_THREAD = 50_000  # of accounts that are computed one by one
-_NOTHING, _NOBODY = np.empty(0), np.empty(0, np.uint8)
 CHUNKS_PER_THREAD = 50  # of chunks of the packed sweep
 _CACHED = 4  # chunks that stay in the cache while they meet many vectors of prices
 
@@ -644,11 +644,19 @@ def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None
     """
     accounts.units.must_fit(prices.venue.units)
     if not len(row):  # most ticks select nobody
-        return MarginTable(accounts.ids[:0], _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOBODY, time)
+        return (
+            replace(_of_nobody(accounts.ids.dtype), time=time) if time is not None else _of_nobody(accounts.ids.dtype)
+        )
     equity, exposure, initial, maintenance = (np.empty(len(row)) for _ in range(4))
     status = np.empty(len(row), np.uint8)
     _fill(accounts, row, prices, (equity, exposure, initial, maintenance), status)
     return MarginTable(accounts.ids[row], equity, exposure, initial, maintenance, status, time)
+
+
+@lru_cache(maxsize=16)
+def _of_nobody(ids: np.dtype[Any]) -> MarginTable:
+    nothing = np.empty(0)
+    return MarginTable(np.empty(0, ids), nothing, nothing, nothing, nothing, np.empty(0, np.uint8))
 
 
 def in_chunks(chunk: Callable[[int, int], None], count: int, threads: int | None, per_thread: int) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 
 from .._typing import Bool, Float, Int
 from ..kernels import path as kernels
-from ..kernels.guards import has_price
 from ..kernels.path import ADVERSE, BRIDGE, HOLD, LINEAR
 from ..state import Accounts
 from ..venue import Venue
 from .books import Books
 from .prices import Prices
+from .reading import no_prices
 
 _KINDS = {"hold": HOLD, "linear": LINEAR, "bridge": BRIDGE, "adverse": ADVERSE}
 
@@ -33,17 +33,15 @@ class Path:
     kind : int
         The policy's ``price_path``, a number of `riskcore.kernels.path`.
     key : int
-        Of the draws.
-    ends, indexes : ndarray of float64, shape (2, M)
-        Mark used last before and mark given; index used in the tick before and index given; NaN for none.
-    bar : ndarray of float64, shape (2, M)
-        Low and high since the tick before, NaN for none.
+        Of the draws; 0 of a path without any.
     low_first : ndarray of bool, shape (M,)
         Whether the low comes before the high on an adverse path.
-    own : ndarray of float64, shape (2, K)
-        Own prices of assets that counted in the tick before, and those given; NaN for none.
-    mark_before : ndarray of float64, shape (M,)
-        Marks that counted in the tick before, NaN for none.
+    mark : ndarray of float64, shape (M,)
+        Mark used last before, NaN for none.
+    index : ndarray of float64, shape (M,)
+        Index used in the tick before, NaN for none.
+    own : ndarray of float64, shape (K,)
+        Own prices of assets that counted in the tick before, NaN for none.
     last : Prices or None
         Prices that counted in the tick before.
     given : Prices
@@ -77,12 +75,10 @@ class Path:
     before: int | None
     kind: int
     key: int
-    ends: Float
-    indexes: Float
-    bar: Float
     low_first: Bool
+    mark: Float
+    index: Float
     own: Float
-    mark_before: Float
     last: Prices | None
     given: Prices
     books: Books
@@ -137,42 +133,22 @@ class Path:
         >>> venue, accounts = two_accounts()
         >>> given = rc.Prices.incomplete(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
         >>> none, books, times = np.full(4, np.nan), rc.Books.empty(venue), np.arange(1, 3)
-        >>> Path.between(venue, accounts, none, None, given, books, None, times, seed=0).ends[:, 2].tolist()
-        [nan, 195.0]
+        >>> Path.between(venue, accounts, none, None, given, books, None, times, seed=0).given.mark.tolist()
+        [nan, nan, 195.0, nan]
         """
-        if len(time) == 1:
-            return cls.of_tick(given, books, before, time)
-        markets, assets = len(mark), len(given.given_asset)
-        ends, indexes, bar = np.empty((3, 2, markets))
-        own, mark_before = np.empty((2, assets)), mark
-        ends[0], ends[1] = mark, given.given_mark
-        bar[0], bar[1] = given.low, given.high
-        indexes[1], own[1] = given.given_index, given.given_asset
-        if last is None:
-            indexes[0], own[0] = np.nan, np.nan
-        else:
-            indexes[0], own[0], mark_before = last.index, last.own_asset, last.mark
-        kind, now = _KINDS[venue.policy.price_path], int(time[-1])
-        low_first = _all_low_first(markets)
-        if kind == ADVERSE and last is not None and has_price(bar):
-            assert accounts is not None
-            low_first = _low_first(accounts, last)
-        digest = blake2b(f"{seed}/path/{now}".encode(), digest_size=8).digest()
-        return cls(
-            time=time,
-            before=before,
-            kind=kind,
-            key=int.from_bytes(digest, "little"),
-            ends=ends,
-            indexes=indexes,
-            bar=bar,
-            low_first=low_first,
-            own=own,
-            mark_before=mark_before,
-            last=last,
-            given=given,
-            books=books,
-        )
+        kind, key, low_first = HOLD, 0, _all_low_first(len(mark))
+        index, own = no_prices(len(mark)), no_prices(len(given.given_asset))
+        if last is not None:
+            index, own = last.index, last.own_asset
+        if len(time) > 1:
+            kind = _KINDS[venue.policy.price_path]
+            has_bars = given.low is not given.high
+            if has_bars or kind == BRIDGE:
+                key = int.from_bytes(blake2b(f"{seed}/path/{time[-1]}".encode(), digest_size=8).digest(), "little")
+            if has_bars and kind == ADVERSE and last is not None:
+                assert accounts is not None
+                low_first = _low_first(accounts, last)
+        return cls(time, before, kind, key, low_first, mark, index, own, last, given, books)
 
     @classmethod
     def of_tick(cls, given: Prices, books: Books, before: int | None, time: Int) -> Path:
@@ -204,23 +180,8 @@ class Path:
         >>> Path.of_tick(given, rc.Books.empty(venue), None, np.array([0])).time.tolist()
         [0]
         """
-        markets, own = _no_pairs(len(given.given_mark)), np.empty((2, len(given.given_asset)))
-        own[0], own[1] = np.nan, given.given_asset
-        return cls(
-            time=time,
-            before=before,
-            kind=HOLD,
-            key=0,
-            ends=markets,
-            indexes=markets,
-            bar=markets,
-            low_first=_all_low_first(0),
-            own=own,
-            mark_before=markets[0],
-            last=None,
-            given=given,
-            books=books,
-        )
+        none, own = no_prices(len(given.given_mark)), no_prices(len(given.given_asset))
+        return cls(time, before, HOLD, 0, _all_low_first(len(none)), none, none, own, None, given, books)
 
     def without(self, delisted: Bool) -> Path:
         """Return the path without the prices of some markets.
@@ -249,21 +210,9 @@ class Path:
         """
         if not delisted.any():
             return self
-        given = self.given
-        mark, index, last, low, high = (
-            np.where(delisted, np.nan, prices)
-            for prices in (given.given_mark, given.given_index, given.last, given.low, given.high)
-        )
-        return replace(
-            self,
-            ends=np.where(delisted, np.nan, self.ends),
-            indexes=np.where(delisted, np.nan, self.indexes),
-            bar=np.where(delisted, np.nan, self.bar),
-            given=replace(
-                given, mark=mark, index=index, given_mark=mark, given_index=index, last=last, low=low, high=high
-            ),
-            books=self.books.without(delisted),
-        )
+        mark, index = (np.where(delisted, np.nan, prices) for prices in (self.mark, self.index))
+        given, books = self.given.without(delisted), self.books.without(delisted)
+        return replace(self, mark=mark, index=index, given=given, books=books)
 
     def values(self, venue: Venue, first: int, last: int) -> tuple[Float, Float]:
         """Return marks and indexes on the path, not guarded.
@@ -294,7 +243,7 @@ class Path:
         >>> path.values(venue, 1, 2)[0][:, 2].tolist()
         [195.0, 195.0]
         """
-        mark, index = np.empty((2, last - first + 1, self.ends.shape[1]))
+        mark, index = np.empty((2, last - first + 1, len(self.mark)))
         self.fill(venue, first, mark, index)
         return mark, index
 
@@ -324,21 +273,16 @@ class Path:
         >>> mark.tolist()
         [[nan, nan, nan, nan]]
         """
+        given = self.given
         kernels.fill_path(
-            self.kind, np.uint64(self.key), self.before or 0, self.time, first, self.ends, self.bar, self.low_first,
-            self.indexes, venue.markets.tick_ratio, mark, index,
+            self.kind, np.uint64(self.key), self.before or 0, self.time, first, self.mark, given.given_mark, given.low,
+            given.high, self.low_first, self.index, given.given_index, venue.markets.tick_ratio, mark, index,
         )  # fmt: skip
 
 
 @lru_cache(maxsize=16)
-def _no_pairs(rows: int) -> Float:
-    """NaN for both ends of every path, shared: nobody writes to a path."""
-    return np.full((2, rows), np.nan)
-
-
-@lru_cache(maxsize=16)
 def _all_low_first(rows: int) -> Bool:
-    """True for every path, shared as `_no_pairs`: the low comes first where nothing else is known."""
+    """True for every market, shared: nobody writes to a path. The low comes first where nothing else is known."""
     return np.ones(rows, bool)
 
 

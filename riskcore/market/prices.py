@@ -12,12 +12,22 @@ import numpy as np
 
 from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, counted, units
-from ..kernels.guards import any_lots, first_above, first_missing, first_unpriced, follow_instants, follow_markets
+from ..kernels.guards import (
+    OUT_OF_RANGE,
+    UNPRICED,
+    any_lots,
+    complete_prices,
+    first_above,
+    first_missing,
+    first_unpriced,
+    follow_instants,
+    follow_markets,
+)
 from ..kernels.layouts import AccountColumns, PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
 from ..state import Accounts, must_fit
 from ..venue import Venue, values_at
-from .reading import _RATE, NOT_NEGATIVE, PriceMap, _pairs, by_symbol, first_bad_bar, no_prices
+from .reading import _RATE, NOT_NEGATIVE, POSITIVE, PriceMap, _pairs, by_symbol, first_bad_bar, no_lots, no_prices
 from .tick import Tick
 
 T = TypeVar("T")
@@ -196,32 +206,21 @@ class Prices:
         >>> prices.mark.tolist()
         [nan, nan, 195.0, nan]
         """
-        markets, assets = venue.markets.row, venue.assets.row
-        mark = by_symbol("marks", tick.marks, markets, "a market")
-        index = by_symbol("indexes", tick.indexes, markets, "a market")
-        low = by_symbol("lows", tick.lows, markets, "a market")
-        high = by_symbol("highs", tick.highs, markets, "a market")
+        markets = venue.markets.row
+        none = no_prices(len(markets))
+        mark, index, low, high, last, open_interest, funding_rate = [
+            none if (given := getattr(tick, table)) is None else by_symbol(table, given, markets, "a market", rule)
+            for table, rule in _OF_MARKETS
+        ]
         if (bad := first_bad_bar(mark, low, high)) is not None:
             m, of_high, rule = bad
             table, value = ("highs", high[m]) if of_high else ("lows", low[m])
             raise RiskDataError(table, venue.markets.symbol[m], rule, value=value)
-        asset = by_symbol("asset_prices", tick.asset_prices, assets, "a collateral asset")
+        asset = by_symbol("asset_prices", tick.asset_prices, venue.assets.row, "a collateral asset")
         return cls(
-            mark=mark,
-            index=index,
-            given_mark=mark,
-            given_index=index,
-            last=by_symbol("last_prices", tick.last_prices, markets, "a market"),
-            low=low,
-            high=high,
-            given_asset=asset,
-            own_asset=asset,
-            asset=asset,
-            open_interest=by_symbol("open_interest", tick.open_interest, markets, "a market", NOT_NEGATIVE),
-            funding_rate=by_symbol("funding_rates", tick.funding_rates, markets, "a market", _RATE),
-            open_lots=np.zeros(len(markets), np.int64),
-            venue=venue,
-        )
+            mark, index, mark, index, last, low, high, asset, asset, asset, open_interest, funding_rate,
+            no_lots(len(markets)), venue,
+        )  # fmt: skip
 
     @classmethod
     def used(
@@ -342,26 +341,51 @@ class Prices:
     def _used(
         self, accounts: Accounts, mark: Float, index: Float, asset: Float, rule: str, delisted: Bool | None = None
     ) -> Prices:
-        accounts.units.must_fit(self.venue.units)
-        _must_be_in_range(self.venue, mark)
-        prices = Prices(
-            mark=mark,
-            index=index,
-            given_mark=self.given_mark,
-            given_index=self.given_index,
-            last=self.last,
-            low=self.low,
-            high=self.high,
-            given_asset=self.given_asset,
-            own_asset=asset,
-            asset=asset_values(self.venue, mark, index, asset),
-            open_interest=self.open_interest,
-            funding_rate=self.funding_rate,
-            open_lots=open_lots(self.venue, accounts, self.open_interest),
-            venue=self.venue,
+        venue, own, asset, found = self.venue, asset, np.empty(len(asset)), np.empty(1, np.int64)
+        accounts.units.must_fit(venue.units)
+        markets = venue.markets
+        complete_prices(
+            mark, index, own, markets.price_bounds, markets.base_asset, markets.quote_asset, venue.settle, asset, found
         )
-        prices.must_cover(accounts, f"an account holds it: {rule}", delisted)
+        if found[0] & OUT_OF_RANGE:
+            _must_be_in_range(venue, mark)
+        lots = open_lots(venue, accounts, self.open_interest)
+        prices = Prices(
+            mark, index, self.given_mark, self.given_index, self.last, self.low, self.high, self.given_asset, own,
+            asset, self.open_interest, self.funding_rate, lots, venue,
+        )  # fmt: skip
+        if found[0] & UNPRICED:
+            prices.must_cover(accounts, f"an account holds it: {rule}", delisted)
         return prices
+
+    def at(self, mark: Float, asset: Float) -> Prices:
+        """Return the prices with other marks and prices of assets.
+
+        Parameters
+        ----------
+        mark : ndarray of float64, shape (M,)
+            Marks, settle units.
+        asset : ndarray of float64, shape (K,)
+            Prices of assets, settle units.
+
+        Returns
+        -------
+        Prices
+            Other prices.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> prices.at(prices.mark * 2.0, prices.asset).mark.tolist()
+        [nan, nan, 390.0, nan]
+        """
+        return Prices(
+            mark, self.index, self.given_mark, self.given_index, self.last, self.low, self.high, self.given_asset,
+            self.own_asset, asset, self.open_interest, self.funding_rate, self.open_lots, self.venue,
+        )  # fmt: skip
 
     def moved(self, market: Float, asset: Float) -> Prices:
         """Return the prices times a factor per market (mark and index), and per asset.
@@ -466,6 +490,11 @@ class Prices:
         if first_missing(self.asset) >= 0:
             asset = first_unpriced(self.asset, columns.asset, holds_quanta(columns, self.venue))
         return None if market < 0 else market, None if asset < 0 else asset
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every market and asset has a price."""
+        return bool(first_missing(self.mark) < 0 and first_missing(self.asset) < 0)
 
     def open_notional(self, market: int) -> Fraction:
         """Return the open interest of a market in settle units, exactly.
@@ -720,6 +749,13 @@ def asset_values(venue: Venue, mark: Float, index: Float, asset_prices: Float) -
     return asset
 
 
+_OF_MARKETS = (
+    ("marks", POSITIVE), ("indexes", POSITIVE), ("lows", POSITIVE), ("highs", POSITIVE), ("last_prices", POSITIVE),
+    ("open_interest", NOT_NEGATIVE), ("funding_rates", _RATE),
+)  # fmt: skip
+"""Numbers of a tick by market, and their ranges."""
+
+
 def _must_be_in_range(venue: Venue, mark: Float) -> None:
     markets = venue.markets
     m = first_above(mark, markets.max_price)
@@ -772,8 +808,9 @@ def open_lots(venue: Venue, accounts: Accounts, reported: Float) -> Int:
     >>> open_lots(venue, accounts, np.full(4, np.nan)).tolist()
     [0, 0, 0, 0]
     """
-    lots = np.zeros(len(reported), np.int64)
+    lots = no_lots(len(reported))
     if asking := venue.margin_functions.open_interest_markets:
+        lots = lots.copy()
         for m in asking.intersection(np.flatnonzero(np.isnan(reported)).tolist()):
             held = accounts.columns.lots[accounts.columns.market == m]
             lots[m] = max(int(held[held > 0].sum()), -int(held[held < 0].sum()))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .._limits import LARGEST, SMALLEST
-from .._typing import Float
+from .._typing import Float, Int
 from ..boundary import RiskDataError, as_text, frames, schemas
 
 PriceMap: TypeAlias = "Mapping[str, float] | pd.Series[float]"
@@ -24,6 +24,12 @@ PriceVector: TypeAlias = "PriceMap | Float"
 def no_prices(rows: int) -> Float:
     """NaN for every row, shared: nobody writes to the prices of a tick."""
     return np.full(rows, np.nan)
+
+
+@lru_cache(maxsize=16)
+def no_lots(rows: int) -> Int:
+    """0 for every row, shared as `no_prices`."""
+    return np.zeros(rows, np.int64)
 
 
 def _pairs(table: str, prices: PriceMap | None) -> Iterable[tuple[Any, Any]]:
@@ -132,11 +138,11 @@ def by_symbol(
     if prices is None or (isinstance(prices, dict) and not prices):
         return column
     column = column.copy()
-    for key, price in _pairs(table, prices):
-        name = as_text(key)
+    for key, price in prices.items() if type(prices) is dict else _pairs(table, prices):
+        name = key if type(key) is str else as_text(key)
         row = rows.get(name)
         if row is None:
-            raise RiskDataError(table, name, f"must be {what} of the venue", value=price)
+            raise RiskDataError(table, as_text(name), f"must be {what} of the venue", value=price)
         try:
             value = price if type(price) is float else schemas.number(price)
         except ValueError:

@@ -202,7 +202,7 @@ class Scheduled:
         >>> scheduled = read_scheduled(venue, rc.Tick(9, {}, funding=rows), 0, 9, none, none)
         >>> scheduled.must_set_rates(np.array([0.1, np.nan, np.nan, np.nan]))
         """
-        if not has_price(funding_rate[None]):
+        if not has_price(funding_rate):
             return
         both = ~np.isnan(funding_rate) & (self.first_entry <= self.segments[-1].until)
         if both.any():
@@ -259,6 +259,9 @@ def read_scheduled(
     riskcore.boundary.errors.RiskDataError: funding.time, value '1970-01-01 00:00:05+00:00': must be after the tick b...
     """
     entries, changes = tick.funding_entries(venue, time), tick.changes(venue, time)
+    if not (len(entries.time) or changes):
+        whole = Segment(-1 if before is None else before, time, venue, delisted)
+        return Scheduled(entries, changes, entries, (whole,), before, funding_scheduled.copy())
     _must_be_of_tick("funding", entries.time, before, time)
     if changes:
         _must_be_of_tick("venue_changes", np.array([change.time for change in changes], np.int64), before, time)
@@ -283,9 +286,7 @@ def _segments(
     venue: Venue, changes: tuple[VenueChange, ...], before: int | None, time: int, delisted: Bool
 ) -> tuple[Segment, ...]:
     """Parts of a tick with one venue each; the changes of the first tick are one part."""
-    if not changes:
-        return (Segment(-1 if before is None else before, time, venue, delisted),)
-    segments = [] if before is None else [Segment(before, time, venue, delisted)]
+    segments = [] if before is None and changes else [Segment(-1 if before is None else before, time, venue, delisted)]
     for _, of_instant in groupby(changes, attrgetter("time")):
         group = tuple(of_instant)
         for change in group:

@@ -112,8 +112,8 @@ class Sentence(NamedTuple):
     counterparty : str
         To the counterparty; empty: the same text.
     case : str
-        Rows that it is for: a reason, or, of rows with an asset, "lend", "debt" (a borrow changes hands) or "asset";
-        empty: all others.
+        Rows that it is for: a reason, "no price", or, of rows with an asset, "lend", "debt" (a borrow changes hands) or
+        "asset"; empty: all others.
     """
 
     text: str
@@ -213,7 +213,10 @@ EVENT_KINDS = {
         "A slice, or the order of the last book, of `requested` is proposed to the host, who may fill it until the next"
         " tick.",
         f"full {_LIMITS}", (NOBODY,), "market", "requested", "limit price, NaN: none",
-        "lots", sentences=(Sentence("slice of {requested:g} {market} proposed to the host at the limit {price:,.6g}"),),
+        "lots", sentences=(
+            Sentence("slice of {requested:g} {market} proposed to the host without a limit", case="no price"),
+            Sentence("slice of {requested:g} {market} proposed to the host at the limit {price:,.6g}"),
+        ),
     ),
     "expire": Event(
         "A slice, or a conversion in a spot book, is not filled; `requested` is its size, 0 of `conversion_limit`.",
@@ -353,7 +356,7 @@ EVENT_KINDS = {
     ),
     "leverage": Event(
         "The account sets its leverage limit.", "request host", (NOBODY,), price="new limit, NaN: none",
-        sentences=(Sentence("leverage limit set to {price:g}"),),
+        sentences=(Sentence("leverage limit removed", case="no price"), Sentence("leverage limit set to {price:g}")),
     ),
     "place": Event(
         "An order is placed; `requested` is its size, of a reduce-only order cut to the position.", "request host",

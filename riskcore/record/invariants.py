@@ -180,7 +180,7 @@ class Invariants:
     def _check_ledger(self, rows: Rows, ledger: Ledger) -> None:
         """Compare the ledgers with what they were before plus the rows."""
         now = _flat(ledger)
-        if not np.array_equal(now, self._entries):
+        if now.tobytes() != self._entries.tobytes():  # array_equal takes ten times as long
             self._refuse_entry(rows, now)
         if not isfinite(ledger.premium_sum.sum()):
             market = int(np.flatnonzero(~np.isfinite(ledger.premium_sum))[0])

@@ -40,6 +40,7 @@ _DEFAULTS: dict[str, Any] = {name: column.default for name, column in COLUMNS.it
 _CHANGES = np.array([name not in CHANGES_NOTHING for name in EVENTS])
 _ACTS = np.array([name not in ("trigger", "harm", "expire", "propose", "unfilled") for name in EVENTS])
 _NO_ROWS = np.empty(0, ROW)
+_DEFAULT_ROW = np.array([tuple(_DEFAULTS.values())], ROW)
 
 
 @dataclass
@@ -117,8 +118,9 @@ class Journal:
         >>> Journal(7, 1_760_130_000_000_000_000).block(2)["tick"].tolist()
         [7, 7]
         """
-        row = np.array([tuple((_DEFAULTS | {"tick": self.tick, "time": self.time}).values())], ROW)
-        return np.repeat(row, size)
+        rows = _DEFAULT_ROW.repeat(size)
+        rows["tick"], rows["time"] = self.tick, self.time
+        return rows
 
     def extend(self, rows: Rows) -> None:
         """Append a block of rows.

@@ -19,9 +19,10 @@ import pandas as pd
 from .._limits import INT64_MIN
 from .._typing import Float
 from ..boundary import RiskDataError
+from ..kernels.layouts import OrderColumns
 from ..market import FundingEntries, Prices, asset_values
 from ..market.guards import SECONDS_OF_SAMPLES, GuardState
-from ..state import Accounts, Ledger, OrderColumns, Orders, Proposal
+from ..state import Accounts, Ledger, Orders, Proposal
 from ..venue import Venue, VenueChange, changed_venue, changes_of_table, load_venue
 from .events import EVENT, EVENTS, ROW, Rows, check_rows, is_activity
 from .journal import follow_orders, has_acted

@@ -33,7 +33,7 @@ from .run_schema import OPTIONAL_STATE, PARTS, START, STATE, Table, encoded
 FORMAT = 6
 
 
-@dataclass(frozen=True)
+@dataclass
 class Recorded:
     """Prices, books and journal rows of one tick, to be written to a run folder.
 

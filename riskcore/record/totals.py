@@ -49,6 +49,7 @@ class Totals:
     def __init__(self, accounts: Accounts, venue: Venue) -> None:
         self._accounts, self._venue = accounts, venue
         self._per_lot, self._per_quantum = venue.settle_quanta
+        self._nothing = np.zeros(len(venue.assets.symbol))
         self._count()
 
     def _count(self) -> None:
@@ -135,7 +136,7 @@ class Totals:
         >>> market = "SOL_USDC_PERP"
         >>> Totals(accounts, venue).must_fit(rc.Prices.read(venue, accounts, {market: 195.0}))
         """
-        due = np.zeros(len(self.quanta)) if due is None else due
+        due = self._nothing if due is None else due
         if self._fits(prices, growth, due):
             return
         self._count()

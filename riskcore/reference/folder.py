@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -133,7 +134,8 @@ class Run:
 
     def recorded(self, row: dict) -> dict:
         """A row of the journal with ids and symbols for row numbers; a number that is none stays as it is."""
-        return row | {column: known.get(row[column], row[column]) for column, known in self.names.items()}
+        named = {column: known.get(row[column], row[column]) for column, known in self.names.items()}
+        return row | named | {"price": math.nan if row["price"] is None else row["price"]}
 
     @cached_property
     def names(self) -> dict[str, dict]:

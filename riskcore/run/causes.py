@@ -56,7 +56,8 @@ def equity_changes(run: RecordedRun, accounts: Int, first_row: Int | None = None
         funding, interest
         delisting      settlement of the positions in a market that is delisted, against the last mark before
         shortfall      equity below zero that others paid or that was left on record, or that of others which it paid
-        activity       transfers, deposits, withdrawals, and fills between ticks, against the marks of the tick before
+        activity       transfers, deposits, withdrawals, borrows, repayments, and fills between ticks, against the marks
+                       of the tick before
     """
     count, opening, tick = len(run.start), run.start, np.zeros(len(run.start), np.int64)
     first = np.full(count, len(run.rows))

@@ -32,7 +32,7 @@ class EquityChange:
     price : float
         Moves of marks and of prices of assets.
     slippage : float
-        Fills in order books, against the mark or the asset's price of the tick.
+        Fills in order books, also of a host, against the mark or the asset's price of the tick.
     fee : float
         Liquidation fees.
     backstop : float
@@ -46,7 +46,8 @@ class EquityChange:
     shortfall : float
         Equity below zero that others paid or that was left on record, or the shortfall of others that the account paid.
     activity : float
-        Transfers, deposits and withdrawals, and trades between ticks against the marks of the tick before.
+        Transfers, deposits, withdrawals, borrows and repayments, and trades between ticks against the marks of the tick
+        before.
 
     Examples
     --------
@@ -213,7 +214,8 @@ def account_events(run: RecordedRun, row: int) -> pd.DataFrame:
 def _sentence(is_account: bool, line: dict[Hashable, Any], settle: str) -> str:
     """Sentence about a journal row, for its account or for its counterparty."""
     case = "lend" if line["lent_amount"] else "debt" if line["exchanged"] > 0 else "asset"
-    cases = ("", line["reason"], "" if np.isnan(line["amount"]) else case)
+    price = "no price" if np.isnan(line["price"]) else ""
+    cases = ("", line["reason"], "" if np.isnan(line["amount"]) else case, price)
     item = line["asset" if np.isnan(line["quantity"]) else "market"]
     sentence = next(candidate for candidate in EVENT_KINDS[line["event"]].sentences if candidate.case in cases)
     digits = ",.2f" if line["settle_asset"] == settle else ",.8g"

@@ -1,6 +1,5 @@
 """The state: positions, balances and open orders of all accounts in whole numbers, pools and ledgers."""
 
-from ..kernels.layouts import OrderColumns
 from .accounts import Accounts, must_fit
 from .fills import Fills, RowsOf, fill, read_fills
 from .growth import Growth
@@ -23,7 +22,6 @@ __all__ = [
     "Growth",
     "Ledger",
     "Opened",
-    "OrderColumns",
     "Orders",
     "Pools",
     "Proposal",

@@ -81,9 +81,16 @@ class Ledger:
         >>> from riskcore.state import Ledger
         >>> Ledger.opening(rc.load_venue("backpack")).must_fit()
         """
-        for name in ("book_lots", "book_quanta", "pool", "taken", "fund", "shortfall"):
-            if np.abs(np.asarray(getattr(self, name), float)).max(initial=0.0) >= AMOUNT_LIMIT:
-                raise RuntimeError(f"{name} of the ledger exceeds 2**62")
+        names = "book_lots", "book_quanta", "pool", "fund", "shortfall", "taken"
+        amounts = [getattr(self, name).ravel() for name in names]
+        joined = np.concatenate(amounts)
+        if joined.max() >= AMOUNT_LIMIT or joined.min() <= -AMOUNT_LIMIT:
+            wrong = (
+                name
+                for name, of in zip(names, amounts, strict=True)
+                if np.abs(of.astype(float)).max(initial=0.0) >= AMOUNT_LIMIT
+            )
+            raise RuntimeError(f"{next(wrong)} of the ledger exceeds 2**62")
 
     @classmethod
     def opening(cls, venue: Venue) -> Ledger:

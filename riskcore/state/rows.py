@@ -365,7 +365,41 @@ def _locked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def costs(table: str, column: str, price: Float, lots: Int, market: AnyInt, venue_units: Units) -> Int:
-    """Values of positions at prices in whole quanta of their markets' settle assets, halves to even: what they cost."""
+    """Return what positions cost: their values at prices, in whole quanta of the settle assets, halves to even.
+
+    Parameters
+    ----------
+    table, column : str
+        Of the prices, for messages.
+    price : ndarray of float64, shape (n,)
+        Quote units.
+    lots : ndarray of int64, shape (n,)
+        Signed.
+    market : ndarray of int, shape (n,)
+        Market rows.
+    venue_units : Units
+        Of the venue.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Quanta, signed.
+
+    Raises
+    ------
+    RiskDataError
+        A value does not fit 64 bits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> from riskcore.state import costs
+    >>> venue = rc.load_venue("backpack")
+    >>> market = np.array([venue.markets.row["SOL_USDC_PERP"]])
+    >>> costs("positions", "entry_price", np.array([200.0]), np.array([1_000]), market, venue.units).tolist()
+    [2000000000]
+    """
     step, multiplier, quantum = (units.PerKind(size, market) for size in venue_units.market_sizes)
     factors: list[units.Numbers] = [price, lots, step]
     if (multiplier.values != 1.0).any():

@@ -74,7 +74,34 @@ def _positions(accounts: Accounts) -> pd.DataFrame:
 
 
 def average_prices(venue_units: Units, paid: Int, lots: Int, market: Int) -> Float:
-    """Average price at which quanta were paid for positions: a whole number of ticks where one gives ``paid``."""
+    """Return the average price at which quanta were paid for positions: whole ticks where these give ``paid``.
+
+    Parameters
+    ----------
+    venue_units : Units
+        Of the venue.
+    paid : ndarray of int64, shape (n,)
+        Quanta of the markets' settle assets.
+    lots : ndarray of int64, shape (n,)
+        Not 0.
+    market : ndarray of int, shape (n,)
+        Market rows.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Quote units.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> from riskcore.state import average_prices
+    >>> venue = rc.load_venue("backpack")
+    >>> market = np.array([venue.markets.row["SOL_USDC_PERP"]])
+    >>> average_prices(venue.units, np.array([2_000_000_000]), np.array([1_000]), market).tolist()
+    [200.0]
+    """
     step, multiplier, quantum = (size[market] for size in venue_units.market_sizes)
     value = np.abs(lots) * step * multiplier / quantum  # quanta at a price of 1
     # less than half a quantum was paid, rounded to none: any such price gives the same amount

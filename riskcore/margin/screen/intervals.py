@@ -220,6 +220,42 @@ class PriceIntervals:
                 parts.append(Watchlist.of(columns, slots[: count[0]].copy(), *nothing))
         return Watchlist.joined(parts), np.concatenate(confirmed)
 
+    def decide_slots(self, columns: SweepColumns, slots: Int) -> tuple[Int, Int]:
+        """Decide some accounts at all prices inside the intervals, where the bounds of their margins can.
+
+        Parameters
+        ----------
+        columns : SweepColumns
+            Columns of all accounts or of some.
+        slots : ndarray of int64
+            Their slots, ascending.
+
+        Returns
+        -------
+        watched : ndarray of int64
+            Slots of the accounts that may be above or below 100 %.
+        confirmed : ndarray of int64
+            Slots of the accounts at 100 % or above at all prices inside.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.margin.screen import PriceIntervals, interval_values
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 190.0})
+        >>> values = interval_values(prices)
+        >>> intervals, view = PriceIntervals.around(prices, values, values), accounts.sweep_view
+        >>> watched, confirmed = intervals.decide_slots(view.columns, np.sort(view.slots(np.arange(2))))
+        >>> view.columns.account[confirmed].tolist()
+        [0]
+        """
+        watched, confirmed, count = np.empty_like(slots), np.empty_like(slots), np.empty(2, np.int64)
+        bounds.watch_slots(slots, columns, self.worst, self.best, self.spread, watched, confirmed, count)
+        return watched[: count[0]], confirmed[: count[1]]
+
 
 @dataclass
 class Watchlist:
@@ -244,6 +280,8 @@ class Watchlist:
 
     def update(self, columns: SweepColumns, slots: Int) -> Int:
         """Copy some slots again, after they changed; return those that are not on the list."""
+        if not len(self.slots):
+            return slots
         index = np.searchsorted(self.slots, slots)
         is_watched = np.append(self.slots, -1)[index] == slots
         pack.update_slots(slots[is_watched], self.own_slots[index[is_watched]], columns, self.columns)
@@ -274,9 +312,9 @@ def interval_values(prices: Prices | PriceTable) -> Float:
     >>> interval_values(rc.Prices.read(venue, accounts, {market: 195.0})).tolist()
     [nan, nan, 195.0, nan, 1.0, 195.0]
     """
+    if not prices.venue.margin_functions.open_interest_markets:
+        return np.concatenate((prices.mark, prices.asset), axis=-1)
     asking = sorted(prices.venue.margin_functions.open_interest_markets)
-    if not asking:
-        return np.concatenate([prices.mark, prices.asset], axis=-1)
     reported = prices.open_interest[..., asking]
     accounts_own = prices.open_lots[asking] * prices.venue.markets.step_size[asking]
     interest = np.where(np.isnan(reported), accounts_own, reported)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._typing import Float, Int
-from ...kernels import sweep
+from ...kernels import bounds, sweep
 from ...kernels.layouts import SweepColumns
 from ...market import PriceMap, Prices, PriceTable
 from ...state import Accounts, chunk_count, must_fit
@@ -229,13 +229,15 @@ class Screen:
         if not self._bounded:
             return self._first_of(self._sweep_view.columns, prices, first, last)
         values = interval_values(prices)[first:last]
-        one, moves = prices.start, _Range(values.min(axis=0), values.max(axis=0))
-        inner = self._watched(one, moves)
+        low, high = np.empty(values.shape[1]), np.empty(values.shape[1])
+        bounds.value_ranges(values, low, high)
+        moves = _Range(low, high)
+        inner = self._watched(prices, moves)
         if len(inner.confirmed):
             return first
         watched = [columns for columns in (inner.columns, self._added.columns) if len(columns.account)]
         if (last - first) * sum(len(columns.account) for columns in watched) > _MANY_LANES:
-            intervals = self._bound(one, *moves)
+            intervals = self._bounded_by(prices, *moves)
             decided = [intervals.decide(columns, 0, chunk_count(columns)) for columns in watched]
             if any(len(confirmed) for _, confirmed in decided):
                 return first
@@ -252,14 +254,19 @@ class Screen:
         instants = range(first, last)
         return next((t for t in instants if selected(self.accounts, columns, prices.row(t), threads=1).size), last)
 
-    def _watched(self, prices: Prices, moves: _Range) -> InnerIntervals:
+    def _bounded_by(self, prices: Prices | PriceTable, low: Float, high: Float) -> PriceIntervals:
+        """Intervals between two rows of values, with complete prices of one instant, or the first of many."""
+        return self._bound(prices.start if isinstance(prices, PriceTable) else prices, low, high)
+
+    def _watched(self, prices: Prices | PriceTable, moves: _Range) -> InnerIntervals:
         """Accounts that neither the intervals nor the inner ones decide at all prices of a range.
 
         New intervals are made where the range leaves those of now. ``prices`` are prices of the range.
         """
         self._restart_if_edited()
         if self._volatilities is None:
-            item_counts = len(prices.mark) + len(prices.asset), len(prices.mark) + self.venue.settle
+            markets, assets = prices.mark.shape[-1], prices.asset.shape[-1]
+            item_counts = markets + assets, markets + self.venue.settle
             self._volatilities = tuple(
                 VolatilityEstimate(len(moves.low), *item_counts, scale) for scale in (_SCALE, _INNER_SCALE)
             )
@@ -272,7 +279,7 @@ class Screen:
         elif self._next is not None:
             self._advance_next(self._next, moves, volatility)
         elif distance > _DRIFTED and self._large:
-            self._next = NextIntervals(self._bound(prices, *moves.widened(volatility)), 0, [], [], [])
+            self._next = NextIntervals(self._bounded_by(prices, *moves.widened(volatility)), 0, [], [], [])
         return self._inner_intervals(prices, moves, inner_volatility)
 
     def _restart_if_edited(self) -> None:
@@ -280,21 +287,23 @@ class Screen:
         if self._edits != self._sweep_view.edits:
             self._intervals, self._next, self._edits = None, None, self._sweep_view.edits
 
-    def _inner_intervals(self, prices: Prices, moves: _Range, volatility: VolatilityEstimate) -> InnerIntervals:
+    def _inner_intervals(
+        self, prices: Prices | PriceTable, moves: _Range, volatility: VolatilityEstimate
+    ) -> InnerIntervals:
         """Watched accounts without those whose status inner intervals prove."""
         columns, volatility.ticks = self._watch.columns, volatility.ticks + 1
         if self._inner is not None and moves.distance(self._inner) < np.inf:
             return self._inner
         if self._touched or len(columns.account) < _MIN_FOR_INNER:
             self._touched = False
-            return InnerIntervals(None, columns, self._rows_of(self._confirmed))
-        intervals = self._bound(prices, *moves.widened(volatility))
+            return InnerIntervals(None, self._watch, self._rows_of(self._confirmed))
+        intervals = self._bounded_by(prices, *moves.widened(volatility))
         self.accounts_computed += len(columns.account)
         self._computed_since_rebuild += len(columns.account)
         watch, confirmed = intervals.decide(columns, 0, chunk_count(columns))
         volatility.learn(moves.low, len(columns.account), len(watch.slots))
         rows = np.concatenate([self._rows_of(self._confirmed), columns.account[confirmed]])
-        self._inner = InnerIntervals(intervals, watch.columns, np.sort(rows))
+        self._inner = InnerIntervals(intervals, watch, np.sort(rows))
         return self._inner
 
     def changed(self, accounts: npt.ArrayLike) -> None:
@@ -328,7 +337,8 @@ class Screen:
         accounts = np.asarray(accounts, np.int64)
         if not accounts.size:
             return
-        accounts = np.unique(accounts)
+        if len(accounts) > 1:
+            accounts = np.unique(accounts)
         if accounts[0] < 0 or accounts[-1] >= len(self.accounts):
             raise IndexError(f"account rows must be from 0 to {len(self.accounts) - 1}")
         self._restart_if_edited()
@@ -339,12 +349,26 @@ class Screen:
         if self._large and _COPY * len(accounts) > len(self.accounts):
             self._intervals = self._next = None
             return
-        self._inner, self._touched = None, True
         slots = np.sort(self._sweep_view.slots(accounts))
         if self._next is not None:
             self._next.changed.append(slots)
         columns = self._sweep_view.columns
-        self._decide_slots(self._added.update(columns, self._watch.update(columns, slots)), self._intervals)
+        others = self._watch.update(columns, slots)
+        if len(others) < len(slots):
+            self._update_inner(np.setdiff1d(slots, others, assume_unique=True))
+        self._decide_slots(self._added.update(columns, others), self._intervals)
+
+    def _update_inner(self, slots: Int) -> None:
+        """Take changed watched accounts to the inner intervals, and drop these where they leave one in doubt."""
+        inner, columns = self._inner, self._watch.columns
+        if inner is not None and inner.intervals is not None:
+            own_slots = self._watch.own_slots[np.searchsorted(self._watch.slots, slots)]
+            others = inner.watch.update(columns, own_slots)
+            self.accounts_computed += len(others)
+            doubtful, unsafe = inner.intervals.decide_slots(columns, others)
+            if not (len(doubtful) or len(unsafe) or np.isin(columns.account[others], inner.confirmed).any()):
+                return
+        self._inner, self._touched = None, True
 
     def grown(self, accounts: Int) -> None:
         """Take in accounts that were opened, and others that got more rows, by the owner of the state.
@@ -377,7 +401,7 @@ class Screen:
             self._edits = self._sweep_view.edits
         self.changed(accounts)  # which drops the intervals of slots that are no longer those of their accounts
 
-    def _leave_intervals(self, prices: Prices, moves: _Range, volatility: VolatilityEstimate) -> None:
+    def _leave_intervals(self, prices: Prices | PriceTable, moves: _Range, volatility: VolatilityEstimate) -> None:
         """Make intervals around a range: of the items outside alone, if few accounts have these, else of all."""
         low, high = moves.widened(volatility)
         if self._intervals is not None and self._holders is not None:
@@ -386,14 +410,14 @@ class Screen:
             if slots is not None:
                 edges = self._intervals.low.copy(), self._intervals.high.copy()
                 edges[0][outside], edges[1][outside] = low[outside], high[outside]
-                self._intervals = self._bound(prices, *edges)
+                self._intervals = self._bounded_by(prices, *edges)
                 for watch in (self._watch, self._added):
                     slots = np.setdiff1d(slots, watch.slots, assume_unique=True)
                 self._decide_slots(slots, self._intervals)
                 return
         if self._large and self._holders is None:
             self._holders = HolderIndex.of(self._sweep_view, len(self.accounts) // _COPY)
-        intervals, columns = self._bound(prices, low, high), self._sweep_view.columns
+        intervals, columns = self._bounded_by(prices, low, high), self._sweep_view.columns
         self.accounts_computed += len(self.accounts)
         self._replace_intervals(intervals, *intervals.decide(columns, 0, chunk_count(columns)), moves.low, volatility)
 
@@ -442,14 +466,12 @@ class Screen:
         if not len(slots):
             return
         self.accounts_computed += len(slots)
-        part = self._watchlist_of(slots).columns
-        watchlist, confirmed = intervals.decide(part, 0, chunk_count(part))
-        confirmed = slots[confirmed]
-        if len(confirmed) or np.isin(slots, self._confirmed, assume_unique=True).any():
+        watched, confirmed = intervals.decide_slots(self._sweep_view.columns, slots)
+        if len(confirmed) or (len(self._confirmed) and np.isin(slots, self._confirmed, assume_unique=True).any()):
             others = np.setdiff1d(self._confirmed, slots, assume_unique=True)
             self._confirmed, self._inner = np.union1d(others, confirmed), None
-        if len(watchlist.slots):
-            more = np.sort(np.concatenate([self._added.slots, slots[watchlist.slots]]))
+        if len(watched):
+            more = np.sort(np.concatenate([self._added.slots, watched]))
             if len(more) > _MAX_ADDED:
                 self._watch = self._watchlist_of(np.sort(np.concatenate([self._watch.slots, more])))
                 self._inner, more = None, _NONE

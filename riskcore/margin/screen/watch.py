@@ -24,8 +24,13 @@ class InnerIntervals(NamedTuple):
     """Watched accounts that narrower intervals leave in doubt, and the rows of all confirmed at 100 % or above."""
 
     intervals: PriceIntervals | None
-    columns: SweepColumns
+    watch: Watchlist
     confirmed: Int
+
+    @property
+    def columns(self) -> SweepColumns:
+        """Columns of the watched accounts."""
+        return self.watch.columns
 
     def max_interval_distance(self, values: Float) -> float:
         """As of `PriceIntervals`, +inf without intervals."""

@@ -82,7 +82,8 @@ def _touch(venue: Venue, books: Books) -> tuple[Float, Float]:
     """Best bid and ask of each market, NaN where there is none."""
     size = venue.markets.tick_size
     if not books.price.size:
-        return no_prices(len(size)), no_prices(len(size))
+        none = no_prices(len(size))
+        return none, none
     bid, ask = (np.where(best == 0, np.nan, size * best) for best in (side[: len(size)] for side in _best(books)))
     return bid, ask
 

@@ -13,7 +13,22 @@ from ..._typing import Bool, Float, Int
 from ...boundary import RiskDataError, moment, units
 from ...kernels import guards as tick_kernels
 from ...kernels import path as kernels
-from ...kernels.guards import BASIS, INDEX, MARK, has_price
+from ...kernels.guards import (
+    BASIS,
+    INDEX,
+    INDEX_CAPPED,
+    INDEX_UPDATE,
+    MARK,
+    MARK_CAPPED,
+    MARK_CLAMPED,
+    MARK_UPDATE,
+    MAX_PREMIUM,
+    MAX_TICKS,
+    REFUSED,
+    TOO_LARGE,
+    UPDATED,
+    has_price,
+)
 from ...kernels.path import (
     ASSET_BY_MEAN,
     ASSET_CAPPED,
@@ -21,16 +36,9 @@ from ...kernels.path import (
     ASSET_HELD,
     FITS,
     HOLD,
-    INDEX_CAPPED,
-    INDEX_UPDATE,
-    MARK_CAPPED,
-    MARK_CLAMPED,
-    MARK_UPDATE,
     NO_PREMIUM_SAMPLE,
-    REFUSED,
     TOO_HIGH,
     TOO_LOW,
-    UPDATED,
     AssetSamples,
 )
 from ...venue import Venue
@@ -38,7 +46,7 @@ from ..books import Books
 from ..path import Path
 from ..prices import Prices, asset_values
 from .books import _SECOND, _accepted, _touch
-from .state import SECONDS_OF_SAMPLES, GuardState, Samples
+from .state import SECONDS_OF_SAMPLES, GuardState, Instants, sampled
 
 REASONS = (
     "closed_book", "stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "mean_clamp",
@@ -134,6 +142,9 @@ class GuardedPath:
         Prices that count, settle units; NaN where there is none.
     own_asset : ndarray of float64, shape (R, K)
         Prices of the assets that have one of their own, settle units; NaN for the others.
+    events : ndarray of uint8, shape (R,)
+        `riskcore.kernels.guards.UPDATED`, a mark, an index or a price of an asset was updated, as in every tick; and
+        ``REFUSED``, a book or a price update was rejected, or a price is held.
 
     Notes
     -----
@@ -164,14 +175,15 @@ class GuardedPath:
         self.time = path.time[first:end]
         self._before = path.before if first == 0 else int(path.time[first - 1])
         self._has_tick = end == len(path.time)
-        self._inner = end - first - self._has_tick
-        self._price, self._stamp = guard_state.price, guard_state.time
-        rows, markets = end - first, len(guard_state.mark)
-        mark, index = np.empty((2, rows + 1, markets))
-        self._happened, self._events = np.empty((rows, markets), np.uint8), np.empty(rows, np.uint8)
-        if self._inner:
-            self._guard_between(mark[: self._inner + 1], index[: self._inner + 1])
+        rows, inner, markets = end - first, end - first - self._has_tick, len(path.mark)
+        # remembered: before, and then after the last instant
+        self._price, self._stamp = guard_state.price.copy(), guard_state.time.copy()
+        self._sample = guard_state.sample.copy()
+        mark, index = np.empty((rows + 1, markets)), np.empty((rows + 1, markets))  # row 0: the instant before
         self.mark, self.index = mark[1:], index[1:]
+        self._happened, self.events = np.empty((rows, markets), np.uint8), np.empty(rows, np.uint8)
+        if inner:
+            self._guard_between(inner, mark, index)
         self._books = path.books
         self._of_tick: list[tuple[int, int, float]] = []
         if self._has_tick:
@@ -179,14 +191,18 @@ class GuardedPath:
         self._happened_asset: npt.NDArray[np.uint8] | None = None  # where an asset may have a price of its own
         self._asset: Float | None = None
         self._guard_assets()
-        self._runs: Samples | None = None
         self._stamps, self._stamps_of = guard_state.time, 0  # and the rows that these have seen
         self._after: GuardState | None = None  # that of the tick
 
     @property
+    def columns(self) -> tuple[Float, Float, Float, npt.NDArray[np.uint8]]:
+        """Marks, indexes, own prices of assets, and events."""
+        return self.mark, self.index, self.own_asset, self.events
+
+    @property
     def updates(self) -> Bool:
         """Whether a mark, an index or a price of an asset was updated, shape (R,); True of a tick."""
-        return np.asarray((self._events & UPDATED) != 0)
+        return np.asarray((self.events & UPDATED) != 0)
 
     @property
     def asset(self) -> Float:
@@ -198,19 +214,16 @@ class GuardedPath:
     @property
     def refused(self) -> Bool:
         """Whether a book or a price update was rejected, or a price is held, shape (R,)."""
-        refused: Bool = (self._events & REFUSED) != 0
-        if self._of_tick:
-            refused[-1] = True
-        return refused
+        return np.asarray((self.events & REFUSED) != 0)
 
-    def _guard_between(self, mark: Float, index: Float) -> None:
+    def _guard_between(self, count: int, mark: Float, index: Float) -> None:
         """Guard the instants between the ticks."""
-        venue, count, markets = self._venue, self._inner, self._venue.markets
+        venue, markets = self._venue, self._venue.markets
+        mark, index, error = mark[: count + 1], index[: count + 1], np.empty(3, np.int64)
         self._path.fill(venue, self._first, mark, index)
-        self._price, self._stamp, error = self._price.copy(), self._stamp.copy(), np.empty(3, np.int64)
         kernels.guard_path(
             self.time[:count], venue.policy.clamp, markets.update_cap, markets.price_bounds, markets.tick_size,
-            self._price, self._stamp, mark, index, self._happened[:count], self._events[:count], error,
+            self._price, self._stamp, self._sample, mark, index, self._happened, self.events, error,
         )  # fmt: skip
         if error[2] != FITS:
             row, market, rule = error.tolist()
@@ -226,32 +239,29 @@ class GuardedPath:
             self._books_refused = self._books_refused | self._is_delisted
         bid, ask = _touch(venue, self._books)
         count = len(markets.symbol)
-        used, price, updates = np.empty((2, count)), np.empty((3, count)), np.empty((count, 4))
-        stamp, sample = np.empty((3, count), np.int64), np.empty((2, count), np.int64)
-        refused, too_large = np.empty((count, 4), bool), np.empty((2, count), bool)
+        rejected, update = np.empty((count, 4), bool), np.empty((count, 4))
         tick_kernels.guard_updates(
-            time, policy.stale_nanoseconds, policy.clamp, markets.min_update, markets.max_update, given.given_mark,
-            given.given_index, given.last, bid, ask, self._price, self._stamp, used, price, stamp, refused, updates,
+            time, policy.stale_nanoseconds, policy.clamp, markets.update_cap, markets.tick_size, given.given_mark,
+            given.given_index, given.last, bid, ask, self._price, self._stamp, self._sample, self.mark, self.index,
+            self._happened, self.events, rejected, update,
         )  # fmt: skip
-        tick_kernels.sample_prices(markets.tick_size, used, self._state.sample, sample, too_large)
-        if True in too_large.tobytes():  # of few flags in a tenth of the time of any()
-            raise _not_a_sample(venue, used, too_large)
-        self.mark[-1], self.index[-1], self._happened[-1], self._events[-1] = used[MARK], used[INDEX], 0, UPDATED
-        if True in refused.tobytes():
-            rows, kinds = np.nonzero(refused)
-            rejected = zip(rows.tolist(), kinds.tolist(), updates[rows, kinds].tolist(), strict=True)
-            self._of_tick += [(row, _OF_TICK[kind], update) for row, kind, update in rejected]
-            self._happened[-1] = np.where(refused[:, 0], INDEX_CAPPED, 0)
-        self._price, self._stamp = price, stamp
+        event = self.events[-1]
+        if event & TOO_LARGE:
+            raise _not_a_sample(venue, self.mark[-1], self.index[-1])
+        if event & REFUSED:
+            rows, kinds = np.nonzero(rejected)
+            found = zip(rows.tolist(), kinds.tolist(), update[rows, kinds].tolist(), strict=True)
+            self._of_tick += [(row, _OF_TICK[kind], price) for row, kind, price in found]
+        elif self._of_tick:
+            self.events[-1] |= REFUSED
 
     def _guard_assets(self) -> None:
         """Guard the prices of assets at all instants, and complete them."""
         venue, path, state = self._venue, self._path, self._state
-        rows, assets = len(self.time), len(state.asset_price)
         self._asset_price, self._asset_time = state.asset_price, state.asset_time
-        if not (has_price(path.own) or venue.assets.holds):
-            self.own_asset = np.empty((rows, assets))
-            self.own_asset.fill(np.nan)  # in half the time of np.full
+        rows, assets, given = len(self.events), len(state.asset_price), path.given.given_asset
+        if not (venue.assets.holds or has_price(given) or has_price(path.own)):
+            self.own_asset = _no_own_prices(rows, assets)
             return
         self.own_asset, asset = np.empty((2, rows, assets))
         self._happened_asset = np.empty((rows, assets), np.uint8)
@@ -259,9 +269,9 @@ class GuardedPath:
         has_guards, has_means = venue.assets.guarded
         self._rejected = np.empty((rows if has_guards else 1, assets, 3))
         kernels.guard_assets(
-            venue.asset_rules, path.kind == HOLD, path.before or 0, int(path.time[-1]), path.own, self._has_tick,
-            self.time, self._before or 0, self.index, self._happened, self.mark, state.asset_price, self._asset_price,
-            self._asset_time, _asset_samples(state, has_means), self._events, self.own_asset, asset,
+            venue.asset_rules, path.kind == HOLD, path.before or 0, int(path.time[-1]), np.array([path.own, given]),
+            self._has_tick, self.time, self._before or 0, self.index, self._happened, self.mark, state.asset_price,
+            self._asset_price, self._asset_time, _asset_samples(state, has_means), self.events, self.own_asset, asset,
             self._happened_asset, self._rejected,
         )  # fmt: skip
         self._asset = asset  # needs not be computed again
@@ -293,13 +303,15 @@ class GuardedPath:
         >>> [refusal.reason for refusal in guarded.refusals(-1)]
         ['crossed_book']
         """
-        k, is_refused = k % len(self.time), self._events[k] & REFUSED
-        at_tick = self._has_tick and k == len(self.time) - 1
-        if not (is_refused or (at_tick and self._of_tick)):
+        k = k % len(self.time)
+        if not self.events[k] & REFUSED:
             return []
-        found = sorted(self._of_tick) if at_tick else self._refused_between(k)
-        refusals = [Refusal(REASONS[kind], row, price) for row, kind, price in found]
-        return refusals + self._refused_assets(k) if is_refused else refusals
+        found = sorted(self._of_tick) if self._is_tick(k) else self._refused_between(k)
+        return [Refusal(REASONS[kind], row, price) for row, kind, price in found] + self._refused_assets(k)
+
+    def _is_tick(self, k: int) -> bool:
+        """Whether a row is the tick itself."""
+        return self._has_tick and k == len(self.time) - 1
 
     def _refused_between(self, k: int) -> list[tuple[int, int, float]]:
         """Refusals of an instant between the ticks: market, reason and price."""
@@ -378,7 +390,7 @@ class GuardedPath:
         memory, seen, shift, is_open = state.book_memory, None, None, self._venue.listing.takes_orders
         if self._delisted is not None:
             is_open = is_open & ~self._is_delisted
-        if self._has_tick and k == len(self.time) - 1:
+        if self._is_tick(k):
             seen = self._books.time
         else:
             memory.decay(int(self.time[k]))
@@ -390,7 +402,7 @@ class GuardedPath:
         """Ticks by which the levels of each book have moved with the mark since the tick before."""
         shift, tick = np.zeros(len(books.time), np.int64), self._venue.markets.tick
         with_levels = np.diff(books.offset).reshape(-1, 2).sum(axis=1)[: len(tick)] > 0
-        now, before = self.mark[k], self._path.mark_before
+        now, before = self.mark[k], self._path.mark if self._path.last is None else self._path.last.mark
         for m in np.flatnonzero(with_levels & (now != before) & ~np.isnan(now) & ~np.isnan(before)).tolist():
             shift[m] = round((units.exact(float(now[m])) - units.exact(float(before[m]))) / tick[m])
         return shift
@@ -423,32 +435,38 @@ class GuardedPath:
         [nan, nan, 195.0, nan]
         """
         k, state = k % len(self.time), self._state
-        at_tick = self._has_tick and k == len(self.time) - 1
-        if at_tick and self._after is not None:
+        if (at_tick := self._is_tick(k)) and self._after is not None:
             return self._after
         time = int(self.time[k])
-        runs = self._runs_up_to(k)
-        price, stamp, memory, asset_time = self._price, self._stamp, state.book_memory, self._asset_time
+        history = state.followed_by(self._instants(k), time // _SECOND)
         if at_tick:
-            memory = memory.followed_by(self._books, self._books_refused, time)
+            price, stamp, sample = self._price, self._stamp, self._sample
+            asset_price, asset_time = self._asset_price, self._asset_time
+            memory = state.book_memory.followed_by(self._books, self._books_refused, time)
         else:
             price = np.array([self.mark[k], self.index[k], state.price[BASIS]])
             np.copyto(price, state.price, where=np.isnan(price))
-            stamp, asset_time = self._stamps_at(k), self._asset_times_at(k)
-        after = GuardState(
-            price=price,
-            time=stamp,
-            sample=runs.market[-1],
-            asset_price=runs.asset[-1],
-            asset_time=asset_time,
-            asset_own=np.isfinite(self.own_asset[k]),
-            second=time // _SECOND,
-            samples=state.followed_by(runs, time // _SECOND),
-            book_memory=memory,
+            stamp, asset_time, memory = self._stamps_at(k), self._asset_times_at(k), state.book_memory
+            runs = sampled([self._instants(k)])
+            sample, asset_price = runs.market[-1], runs.asset[-1]
+        own = (
+            np.isfinite(self.own_asset[k])
+            if self._happened_asset is not None
+            else np.zeros(self.own_asset.shape[1], bool)
         )
+        after = GuardState(price, stamp, sample, asset_price, asset_time, own, time // _SECOND, history, memory)
         if at_tick:
             self._after = after
         return after
+
+    def _instants(self, k: int) -> Instants:
+        """Instants up to one, of a long path those of the last minutes."""
+        first = k - SECONDS_OF_SAMPLES if k >= _MANY else 0
+        before = int(self.time[first]) if first or self._before is None else self._before
+        part, state = slice(first, k + 1), self._state
+        mark, index, own = self.mark[part], self.index[part], self.own_asset[part]
+        tick_size = self._venue.markets.tick_size
+        return Instants(before, self.time[part], mark, index, own, state.sample, state.asset_price, tick_size)
 
     def _stamps_at(self, k: int) -> Int:
         """Time of the last updates of marks and indexes up to an instant between the ticks."""
@@ -471,36 +489,9 @@ class GuardedPath:
         last = np.where(updated, np.arange(k + 1)[:, None], -1).max(axis=0)
         return np.where(last >= 0, self.time[last], self._state.asset_time)
 
-    def _runs_up_to(self, k: int) -> Samples:
-        """Samples of the instants up to one, and of the seconds before them."""
-        rows = len(self.time)
-        if rows > _MANY:  # of a long path only what is asked for
-            first = max(k - SECONDS_OF_SAMPLES, 0)
-            return self._sampled(first, k + 1)
-        if self._runs is None:
-            self._runs = self._sampled(0, rows)
-        if k == rows - 1:
-            return self._runs
-        end, runs = k + 2, self._runs
-        seconds = runs.seconds[:end].copy()
-        seconds[-1] = self.time[k] % _SECOND == 0
-        return Samples(runs.second[:end], seconds, runs.market[:end], runs.asset[:end])
-
-    def _sampled(self, first: int, end: int) -> Samples:
-        """Samples of instants in a row, and of the seconds before them."""
-        state, rows, markets = self._state, end - first, len(self._state.mark)
-        second, seconds = np.empty((2, rows + 1), np.int64)
-        market, asset = np.empty((rows + 1, 2, markets), np.int64), np.empty((rows + 1, len(state.asset_price)))
-        kernels.sample_runs(
-            self.time[first:end], self._before or 0, first == 0 and self._before is not None,
-            self._venue.markets.tick_size, self.mark[first:end], self.index[first:end], self.own_asset[first:end],
-            state.sample, state.asset_price, second, seconds, market, asset,
-        )  # fmt: skip
-        return Samples(second, seconds, market, asset)
-
 
 _MANY = 1_000
-"""Instants of a path whose samples are computed at once."""
+"""Instants of a path of which the samples are made of the last minutes alone."""
 
 
 def _asset_samples(state: GuardState, has_means: bool) -> AssetSamples:
@@ -512,6 +503,12 @@ def _asset_samples(state: GuardState, has_means: bool) -> AssetSamples:
         seconds=np.concatenate([block.seconds for block in state.samples]),
         price=np.concatenate([block.asset for block in state.samples]),
     )
+
+
+@lru_cache(maxsize=16)
+def _no_own_prices(rows: int, assets: int) -> Float:
+    """NaN at every instant, shared: nobody writes to the prices that count."""
+    return np.full((rows, assets), np.nan)
 
 
 @lru_cache(maxsize=16)
@@ -530,14 +527,17 @@ def _wrong_price(venue: Venue, market: int, rule: int, value: float, time: int) 
     return RiskDataError(table, venue.markets.symbol[market], text, row=where, value=value)
 
 
-def _not_a_sample(venue: Venue, used: Float, too_large: Bool) -> RiskDataError:
-    """Error of the first mark, or else the first premium, that is too large for a sample."""
-    which, m = (int(indices[0]) for indices in np.nonzero(too_large))
-    if used[MARK, m] <= 0.0:
-        rule = "must be > 0, and the index plus the basis is not"
-        return RiskDataError("marks", venue.markets.symbol[m], rule, value=float(used[MARK, m]))
-    table, rule = (("marks", "must be less than 10**13 ticks"), ("indexes", _PREMIUM_RULE))[which]
-    return RiskDataError(table, venue.markets.symbol[m], rule, value=float(used[which, m]))
+def _not_a_sample(venue: Venue, mark: Float, index: Float) -> RiskDataError:
+    """Error of the first mark of a tick, or else the first premium, that is too large for a sample."""
+    ticks, symbol = mark / venue.markets.tick_size, venue.markets.symbol
+    wrong = np.flatnonzero((ticks <= 0.0) | (ticks >= MAX_TICKS))
+    if wrong.size:
+        m, rule = wrong[0], "must be less than 10**13 ticks"
+        if mark[m] <= 0.0:
+            rule = "must be > 0, and the index plus the basis is not"
+        return RiskDataError("marks", symbol[m], rule, value=float(mark[m]))
+    m = np.flatnonzero((mark - index) / index >= MAX_PREMIUM)[0]
+    return RiskDataError("indexes", symbol[m], _PREMIUM_RULE, value=float(index[m]))
 
 
 _PREMIUM_RULE = "must be more than 1/10**4 of the mark"

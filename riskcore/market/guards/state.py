@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..._typing import Bool, Float, Int
 from ...kernels import guards as kernels
+from ...kernels import path as path_kernels
 from ...kernels.guards import BASIS, INDEX, MARK, NO_SAMPLE
 from ...venue import Venue
 from .books import _SECOND, BookMemory, _offset
@@ -53,6 +54,87 @@ class Samples(NamedTuple):
 
 
 @dataclass
+class Instants:
+    """Prices that counted at R instants of a tick, of which samples are made when they are needed (`sampled`).
+
+    Attributes
+    ----------
+    before : int
+        Time from which on the samples before them hold, nanoseconds.
+    time : ndarray of int64, shape (R,)
+        Nanoseconds.
+    mark, index : ndarray of float64, shape (R, M)
+    own_asset : ndarray of float64, shape (R, K)
+        As of `GuardedPath`.
+    sample, asset_price : ndarray of int64, shape (2, M), and of float64, shape (K,)
+        As of `GuardState`, before them.
+    tick_size : ndarray of float64, shape (M,)
+        Price of a tick.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.market.guards.state import Instants
+    >>> prices, sample, none = np.ones((1, 1)), np.zeros((2, 1), np.int64), np.empty(0)
+    >>> Instants(0, np.array([7 * 10**9]), prices, prices, prices[:, :0], sample, none, np.ones(1)).end
+    8
+    """
+
+    before: int
+    time: Int
+    mark: Float
+    index: Float
+    own_asset: Float
+    sample: Int
+    asset_price: Float
+    tick_size: Float
+
+    @property
+    def end(self) -> int:
+        """Second after the last that has samples of them, or of what was before."""
+        return int(self.time[-1]) // _SECOND + 1
+
+
+def sampled(instants: list[Instants]) -> Samples:
+    """Return the samples of the instants of consecutive ticks, and of the seconds before those of each tick.
+
+    Parameters
+    ----------
+    instants : list of Instants
+        The instants, tick by tick.
+
+    Returns
+    -------
+    Samples
+        A run for each instant, and one before the first of each tick.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.market.guards.state import Instants, sampled
+    >>> prices, sample, none = np.ones((1, 1)), np.zeros((2, 1), np.int64), np.empty(0)
+    >>> two = Instants(5 * 10**9, np.array([7 * 10**9]), prices, prices, prices[:, :0], sample, none, np.ones(1))
+    >>> samples = sampled([two])
+    >>> samples.second.tolist(), samples.seconds.tolist(), samples.market[:, 0, 0].tolist()
+    ([6, 7], [1, 1], [0, 1000])
+    """
+
+    def column(name: str) -> list[Any]:
+        return [getattr(part, name) for part in instants]
+
+    end, sample, price = np.cumsum(list(map(len, column("time")))), np.array(column("sample")), column("asset_price")
+    time, mark, index, own = (np.concatenate(column(name)) for name in ("time", "mark", "index", "own_asset"))
+    count = len(time) + len(instants)
+    second, seconds = np.empty(count, np.int64), np.empty(count, np.int64)
+    market, asset = np.empty((count, *sample.shape[1:]), np.int64), np.empty((count, own.shape[1]))
+    path_kernels.sample_runs(
+        end, np.array(column("before")), time, instants[0].tick_size, mark, index, own, sample, np.array(price), second,
+        seconds, market, asset,
+    )  # fmt: skip
+    return Samples(second, seconds, market, asset)
+
+
+@dataclass
 class GuardState:
     """State of the guards from tick to tick: last prices, samples of five minutes, and books that refill.
 
@@ -72,8 +154,8 @@ class GuardState:
         Whether the asset had a price of its own at the last tick.
     second : int
         The last whole second since the epoch that may have a sample.
-    samples : list of Samples
-        Those of the last 300 seconds and perhaps older ones, oldest first.
+    history : list of Samples or Instants
+        Samples of the last 300 seconds and perhaps older ones, oldest first, or the instants that they are of.
     book_memory : BookMemory
         The books that the clock goes on with; the states of the instants up to the next tick share it.
 
@@ -96,7 +178,7 @@ class GuardState:
     asset_time: Int
     asset_own: Bool
     second: int
-    samples: list[Samples]
+    history: list[Samples | Instants]
     book_memory: BookMemory
 
     @classmethod
@@ -129,7 +211,7 @@ class GuardState:
             asset_time=np.zeros(assets, np.int64),
             asset_own=np.zeros(assets, bool),
             second=0,
-            samples=[],
+            history=[],
             book_memory=BookMemory.opening(venue),
         )
 
@@ -152,6 +234,15 @@ class GuardState:
     def count(self) -> Int:
         """Number of these samples, shape (2, M)."""
         return np.asarray(self._window[1])
+
+    @property
+    def samples(self) -> list[Samples]:
+        """Samples of the last 300 seconds and perhaps older ones, oldest first."""
+        made = [part for part in self.history if isinstance(part, Samples)]
+        if instants := [part for part in self.history if isinstance(part, Instants)]:  # which come after them
+            made.append(sampled(instants))
+            self.history = [*made]
+        return made
 
     @cached_property
     def _window(self) -> Int:
@@ -321,7 +412,7 @@ class GuardState:
         for kind, name in enumerate(("mark", "premium")):
             samples.market[of_market[0], kind, of_market[1]["market"]] = of_market[1][name]
         samples.asset[of_asset[0], of_asset[1]["asset"]] = of_asset[1]["price"]
-        guard_state.samples = [samples] if len(second) else []
+        guard_state.history = [samples] if len(second) else []
         guard_state.second = time // _SECOND
         if "books" in frames:
             kept, memory = frames["books"], guard_state.book_memory
@@ -333,37 +424,41 @@ class GuardState:
             memory.decay_time = int(kept["decay_time"].iloc[0]) if len(kept) else time
         return guard_state
 
-    def followed_by(self, new: Samples, second: int) -> list[Samples]:
-        """Return the samples with new ones.
+    def followed_by(self, new: Instants, second: int) -> list[Samples | Instants]:
+        """Return the history with new instants.
 
         Parameters
         ----------
-        new : Samples
-            Later samples.
+        new : Instants
+            Later instants.
         second : int
             The last whole second since the epoch that may have a sample.
 
         Returns
         -------
-        list of Samples
+        list of Samples or Instants
             Those of the 300 seconds up to ``second`` and perhaps older ones.
 
         Examples
         --------
         >>> import numpy as np
         >>> import riskcore as rc
-        >>> from riskcore.market.guards import GuardState, Samples
-        >>> state, second = GuardState.opening(rc.load_venue("backpack")), np.array([7])
-        >>> new = Samples(second, np.array([1]), state.sample[None], state.asset_price[None])
+        >>> from riskcore.market.guards import GuardState
+        >>> from riskcore.market.guards.state import Instants
+        >>> venue = rc.load_venue("backpack")
+        >>> state, prices = GuardState.opening(venue), np.full((1, 4), 195.0)
+        >>> sizes = state.sample, state.asset_price, venue.markets.tick_size
+        >>> new = Instants(0, np.array([7 * 10**9]), prices, prices, prices[:, :2], *sizes)
         >>> len(state.followed_by(new, 7))
         1
         """
         oldest = second - SECONDS_OF_SAMPLES + 1
         first = 0
-        while first < len(self.samples) and self.samples[first].end <= oldest:
+        while first < len(self.history) and self.history[first].end <= oldest:
             first += 1
-        kept = self.samples[first:]
-        return [*(kept if len(kept) < _BLOCKS else [_joined(kept, oldest)]), new]
+        if len(self.history) - first < _PARTS:
+            return [*self.history[first:], new]
+        return [_joined(self.samples, oldest), new]
 
     def _mean(self, which: int, market: int) -> Fraction | None:
         """Mean of a market's samples, or where there are none its last one, in units of the samples."""
@@ -381,8 +476,8 @@ _MARKET_COLUMNS = {
 """Columns of the run folder's state, each with its attribute and row."""
 
 
-_BLOCKS = 16
-"""Blocks of samples that are joined to one."""
+_PARTS = 32
+"""Parts of the history that are joined to one."""
 
 
 def _joined(blocks: list[Samples], oldest: int) -> Samples:
