@@ -84,7 +84,7 @@ class Scribe:
     def price(self, market: reference.Market) -> Fraction:
         """A price in whole ticks near the mark."""
         marks = self.prices.marks if self.prices is not None else {}
-        near = marks.get(market.symbol, Fraction(100)) * self.about(0.97, 1.03)
+        near = marks.get(market.symbol, Fraction(market.row["price"])) * self.about(0.97, 1.03)
         return max(math.floor(near / market.tick_size), 1) * market.tick_size
 
     def fee(self) -> dict[str, Any]:

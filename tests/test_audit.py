@@ -397,6 +397,8 @@ def test_a_row_left_out_told_twice_or_out_of_order_fails(altered, journals, even
     name, rows = rows_of(journals, event, reason)
     journal, row = journals[name], int(rows[0])
     assert not audit(altered(name, journal.drop(index=row))).ok  # to its end
+    name, rows = rows_of(journals, event, reason, first=True)
+    journal, row = journals[name], int(rows[0])
     again = pd.concat([journal.iloc[: row + 1], journal.iloc[row:]], ignore_index=True)
     assert finds(altered(name, again))
     swapped = journal.iloc[[*range(row), row + 1, row, *range(row + 2, len(journal))]].reset_index(drop=True)

@@ -97,6 +97,13 @@ class Activity(Settlement):
         amounts = [x for held in (*account.positions.values(), *account.balances.values()) for x in held]
         amounts += [account.open_lots(order.market, order.side) for order in account.orders]
         require(all(abs(amount) < MOST for amount in amounts), "2^60 or more")
+        for symbol in {order.market for order in account.orders} | account.positions.keys():
+            market, lots = self.venue.markets[symbol], account.positions.get(symbol, (0,))[0]
+            sizes = [account.worst_case(symbol, lots), *(o.lots for o in account.orders if o.market == symbol)]
+            highest = market.tick_size if market.is_inverse else market.highest_price
+            if highest is not None:
+                worth = abs(market.lot_value(highest)) / self.quantum(symbol)
+                require(max(sizes) * worth < MOST, "2^60 quanta or more at the highest price")
 
     # -- what an action names
 
