@@ -228,7 +228,7 @@ def test_a_tampered_row_stops_the_engine(event, settle, column, by, equation, mo
             tampered.append(engine.ticks)
 
     real = waterfall.phases
-    monkeypatch.setattr(waterfall, "phases", lambda policy: (*real(policy), tamper))
+    monkeypatch.setattr(waterfall, "phases", lambda policy, **host: (*real(policy, **host), tamper))
     with pytest.raises(InvariantError, match=equation):
         all(engine.step(inputs.tick()) for inputs in scene.ticks)
     assert tampered == [engine.ticks]
@@ -252,7 +252,7 @@ def test_money_that_appears_stops_the_engine(name, asset, monkeypatch):
         columns.unsettled[held[0]] += 7
 
     real = waterfall.phases
-    monkeypatch.setattr(waterfall, "phases", lambda policy: (*real(policy), make))
+    monkeypatch.setattr(waterfall, "phases", lambda policy, **host: (*real(policy, **host), make))
     symbol = venue.assets.symbol[asset]
     with pytest.raises(InvariantError, match=f"^{name} (quanta )?of {symbol} .*is 7 more than before the tick"):
         all(engine.step(inputs.tick()) for inputs in scene.ticks)
