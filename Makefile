@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SMOKE := tests/test_times.py tests/test_account_ids.py tests/test_small_cases.py \
     tests/test_determinism.py::test_a_resumed_run_is_the_run
 # Kernels as Python runs them, line by line: what ends in minutes so.
-INTERPRETED := $(SMOKE) tests/test_kernels.py tests/test_reference.py tests/test_scalar.py
+INTERPRETED := $(SMOKE) tests/test_kernels.py tests/test_reference.py
 COVERED := 55
 # The trading research tools that riskcore.hosts works in: no two of them agree on versions of NumPy and pandas.
 HOSTS := .venv-hosts
@@ -33,7 +33,7 @@ demo: $(VENV)/.cli  ## a generated crash from start to finish, in a new folder u
 
 test: $(VENV)/.dev  ## the tests, examples in docstrings among them
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
-	$(if $(filter file,$(origin PYTEST_ARGS)),$(MAKE) --no-print-directory test-hosts)
+	$(if $(filter file,$(origin PYTEST_ARGS)),$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-hosts)
 
 test-hosts: $(HOST_NAMES:%=test-host-%)  ## the contract tests and the page of each host, each in its own venv
 
