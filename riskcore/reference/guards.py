@@ -36,7 +36,7 @@ class Guards(AssetGuards):
         """Guards, Refill and the bands of a tick, market by market; errors refuse the tick."""
         marks: dict = {}
         indexes: dict = {}
-        last_prices = known(last_prices)
+        last_prices, given = known(last_prices), self.prices.open_interest.keys()
         self.refill_consumed()
         for symbol, market in self.venue.markets.items():
             if symbol in self.state.delisted:
@@ -48,7 +48,12 @@ class Guards(AssetGuards):
             self.refill(spot, self.guarded_book(spot, books, book_times, asset=spot.base_symbol))
         self.use(marks, indexes)
         self.check_held()
-        self.state.prices, self.state.open_interest = self.prices, self.prices.open_interest
+        self.state.prices = self.prices
+        self.state.open_interest = {
+            symbol: quantity
+            for symbol, quantity in self.prices.open_interest.items()
+            if symbol in given or self.venue.markets[symbol].asks_open_interest
+        }
         self.open_books(last_prices)
 
     def guards_between(self, point: Point) -> None:
@@ -76,12 +81,12 @@ class Guards(AssetGuards):
         self.guard_assets()
         self.prices = self.prices.at(self.venue, self.state)
 
-    def check_held(self) -> None:
-        """A market or asset that is held and has no price refuses the tick (Mark)."""
+    def check_held(self, gone: frozenset = frozenset()) -> None:
+        """A market or asset that is held and has no price refuses the tick (Mark); those `gone` need no mark."""
         for account in self.state.accounts.values():
             held = [market for market, (lots, *_) in account.positions.items() if lots != 0]
             for symbol in (*held, *(order.market for order in account.orders)):
-                if symbol not in self.prices.marks:
+                if symbol not in self.prices.marks and symbol not in gone:
                     raise ValueError(f"no mark of {symbol}, which is held")
                 self.prices.of_asset(self.venue, self.venue.markets[symbol].settle)
             for asset, held in account.balances.items():
