@@ -550,6 +550,30 @@ def test_liquidation_that_follows_from_a_change_happens_at_its_instant():
     assert result.selected.tolist() == [0, 1]
 
 
+def test_settlement_does_not_run_at_an_interval_that_counts_no_more():
+    of = venue(interval=60_000)
+    table = pd.DataFrame([(1, "USDC", 0.0)], columns=["account", "asset", "quantity"])
+    settings = pd.DataFrame([(1, -5.0)], columns=["account", "unsettled"])
+    none = pd.DataFrame(columns=["account", "market", "quantity", "entry_price"])
+    engine = rc.Engine(rc.Accounts.from_frames(of, none, table, None, settings), of)
+    engine.step(tick(0))
+    assert len(engine.step(tick(10, funding=[rate(5, 0.001)])).rows) == 0
+    engine.apply([{"action": "deposit", "account": 1, "asset": "USDC", "quantity": 10.0}])
+    assert len(engine.step(tick(70)).rows) == 0
+    assert engine.step(tick(80, funding=[rate(75, 0.001)])).events["event"].tolist() == ["unsettle"]
+
+
+def test_price_of_an_asset_is_held_after_instants():
+    rows = source()["collateral"]
+    rows[2]["priceGuard"] = {"staleAfter": 60}
+    of = clocked(own={"collateral": rows})
+    engine = engine_of(of, {1: {"TOK": 5.0}})
+    engine.step(tick(0))
+    time, marks = NOON + 3 * SECOND, {X: 100.0, Y: 100.0}
+    events = engine.step(rc.Tick(time, marks, asset_prices={"GEM": 100.0})).events
+    assert events[["event", "reason", "asset"]].to_numpy().tolist() == [["guard", "mark_held", "TOK"]]
+
+
 def by_open_interest(seconds: float) -> list[dict]:
     """X has an open interest of 1,000: the accounts of `TWO`, with an equity of 500 each, need 510."""
     kind = {"type": "open_interest", "lower": "0", "upper": "2000"}

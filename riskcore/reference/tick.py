@@ -99,10 +99,10 @@ class Tick(Events, Guards, Accrual, Settlement, Repay, HostBook, Backstop, Close
             row["event"] not in UNCHANGING or row["event"] == "skip" for row in self.rows[self.first_row :]
         )
 
-    def decide_tick(self, books, last_prices, book_times) -> None:
+    def decide_tick(self, books, last_prices, book_times, held) -> None:
         """The whole tick at its own time."""
         self.clocks()
-        self.guards(books, last_prices, book_times)
+        self.guards(books, last_prices, book_times, held)
         self.between_ticks()
         self.select()
         self.phases()
@@ -196,7 +196,7 @@ def step(
     """
     if time_ns < state.acted:
         raise ValueError("the tick is before the last action")
-    state, rows, seen, venues, venue = copy.deepcopy(state), [], {}, {}, state.venue or venue
+    before, state, rows, seen, venues, venue = state.accounts, copy.deepcopy(state), [], {}, {}, state.venue or venue
     given = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
     bars = checked_bars(known(lows), known(highs), given.marks)
     scheduled = Scheduled(venue, state, time_ns, funding, venue_changes, given.funding_rates)
@@ -217,7 +217,7 @@ def step(
     given.funding_rates = rates.get(time_ns, {})
     tick = Tick(scheduled.last_venue, state, time_ns, given, seed)
     tick.happen(scheduled)
-    tick.decide_tick(books or {}, last_prices, book_times)
+    tick.decide_tick(books or {}, last_prices, book_times, before)
     forget_samples(state)
     return state, rows + tick.rows, Seen(tick.prices, seen | {time_ns: tick.prices}, venues | {time_ns: tick.venue})
 
@@ -239,7 +239,7 @@ def have_prices(scheduled: Scheduled, state: State, times: list[int], points: li
             listed = point.without(gone)
             prices = Prices(listed.marks, listed.indexes, listed.assets)
             try:
-                Tick(scheduled.venue_at(time), state, state.time_ns, prices, seed=0).check_held(gone)
+                Tick(scheduled.venue_at(time), state, state.time_ns, prices, seed=0).check_held(state.accounts, gone)
             except ValueError:
                 return False
         checked = gone
