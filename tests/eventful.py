@@ -66,7 +66,9 @@ def asset_prices(draw, scene: Scene, inputs: TickInput):
 def market_changes(draw, market, path):
     """Changes of a market's row, all of them in the range of their fields."""
     kind = draw(
-        st.sampled_from(["state", "state", "update", "impact", "mean", "margin", "funding", "delist", "delist"])
+        st.sampled_from(
+            ["state", "state", "update", "impact", "mean", "margin", "interest", "funding", "delist", "delist"]
+        )
     )
     if kind == "state":
         return [("state", draw(st.sampled_from(["open", "post-only", "closed"])))]
@@ -83,8 +85,9 @@ def market_changes(draw, market, path):
         return [
             ("filters.price.meanMarkPriceBand", {"minMultiplier": "0.99", "maxMultiplier": draw(optional(["1.01"]))})
         ]
-    if kind == "margin":
-        return list(zip(("imfFunction", "mmfFunction"), draw(margin_functions()), strict=True))
+    if kind in ("margin", "interest"):
+        pair = draw(margin_functions(kinds=("open_interest",)) if kind == "interest" else margin_functions())
+        return list(zip(("imfFunction", "mmfFunction"), pair, strict=True))
     if kind == "funding":
         return [("fundingInterval", draw(st.sampled_from([60_000, 600_000, 3_600_000])))]
     tick = Decimal(market["filters"]["price"]["tickSize"])

@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import riskcore as rc
 from riskcore.audit import RunError, audit
+from tests import money_venues as mv
+from tests import test_events as events
 from tests.small_run import finds, seal
 from tests.test_audit import journal_of, put
 from tests.wild_runs import wild_run
@@ -65,6 +68,34 @@ def test_honest_runs_pass(run):
     assert {("delist", "settlement_price"), ("cancel", "delisted"), ("funding", "rate")} <= found
     of_assets = journal[(journal["event"] == "guard") & (journal["asset"] >= 0)]["reason"]
     assert {"index_clamp", "mean_clamp", "update_cap", "mark_held", "closed_book"} <= set(of_assets)
+
+
+def test_open_interest_that_a_change_between_two_ticks_asks_for(tmp_path):
+    engine = events.engine_of(events.clocked())
+    engine.step(events.tick(0))
+    result = engine.step(events.tick(60, venue_changes=events.by_open_interest(30.25)))
+    assert events.seconds_of(result)[0] == 30.25
+    engine.save(tmp_path / "run")
+    report = audit(tmp_path / "run", reference=True)
+    assert report.ok, report.breaches
+
+
+def test_asset_that_has_no_price_between_a_delisting_and_the_tick(tmp_path):
+    of = mv.venue(liquidation_interval=1)
+    positions = pd.DataFrame(
+        [(1, mv.ETH, 1.0, 4000.0), (1, mv.BTC, 0.1, 1e5)], columns=["account", "market", "quantity", "entry_price"]
+    )
+    balances = pd.DataFrame([(1, "USDC", 9e3), (1, "BTC", 0.1)], columns=["account", "asset", "quantity"])
+    engine = rc.Engine(rc.Accounts.from_frames(of, positions, balances), of)
+    marks = {mv.ETH: 4000.0, mv.BTC: 1e5}
+    engine.step(rc.Tick(mv.START, marks, asset_prices=mv.ASSET_PRICES))
+    time, rows = mv.START + 5 * 10**9, [{"time": mv.START + 10**9, "market": mv.BTC, "field": "delist", "value": 1e5}]
+    prices = mv.ASSET_PRICES | {"BTC": 1e5}
+    result = engine.step(rc.Tick(time, marks, asset_prices=prices, venue_changes=rows))
+    assert result.rows["time"].tolist() == [time]
+    engine.save(tmp_path / "run")
+    report = audit(tmp_path / "run", reference=True)
+    assert report.ok, report.breaches
 
 
 @pytest.mark.parametrize(

@@ -54,3 +54,10 @@ def test_events_of_several_assets_equal_the_oracle(scene: Scene):
 def test_events_at_their_instants_equal_the_oracle(scene: Scene):
     for kind in assert_equals_the_oracle(scene):
         event(kind)
+
+
+@settings(max_examples=12)
+@given(eventful_scenes(ticks=3, clocked=True, mixed=True))
+def test_events_of_several_assets_at_their_instants_equal_the_oracle(scene: Scene):
+    for kind in assert_equals_the_oracle(scene):
+        event(kind)

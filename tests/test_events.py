@@ -550,6 +550,55 @@ def test_liquidation_that_follows_from_a_change_happens_at_its_instant():
     assert result.selected.tolist() == [0, 1]
 
 
+def test_settlement_does_not_run_at_an_interval_that_counts_no_more():
+    of = venue(interval=60_000)
+    table = pd.DataFrame([(1, "USDC", 0.0)], columns=["account", "asset", "quantity"])
+    settings = pd.DataFrame([(1, -5.0)], columns=["account", "unsettled"])
+    none = pd.DataFrame(columns=["account", "market", "quantity", "entry_price"])
+    engine = rc.Engine(rc.Accounts.from_frames(of, none, table, None, settings), of)
+    engine.step(tick(0))
+    assert len(engine.step(tick(10, funding=[rate(5, 0.001)])).rows) == 0
+    engine.apply([{"action": "deposit", "account": 1, "asset": "USDC", "quantity": 10.0}])
+    assert len(engine.step(tick(70)).rows) == 0
+    assert engine.step(tick(80, funding=[rate(75, 0.001)])).events["event"].tolist() == ["unsettle"]
+
+
+def test_price_of_an_asset_is_held_after_instants():
+    rows = source()["collateral"]
+    rows[2]["priceGuard"] = {"staleAfter": 60}
+    of = clocked(own={"collateral": rows})
+    engine = engine_of(of, {1: {"TOK": 5.0}})
+    engine.step(tick(0))
+    time, marks = NOON + 3 * SECOND, {X: 100.0, Y: 100.0}
+    events = engine.step(rc.Tick(time, marks, asset_prices={"GEM": 100.0})).events
+    assert events[["event", "reason", "asset"]].to_numpy().tolist() == [["guard", "mark_held", "TOK"]]
+
+
+def by_open_interest(seconds: float) -> list[dict]:
+    """X has an open interest of 1,000: the accounts of `TWO`, with an equity of 500 each, need 510."""
+    kind = {"type": "open_interest", "lower": "0", "upper": "2000"}
+    rates = {"imfFunction": "0.03", "mmfFunction": "0.02"}
+    return [change(seconds, field, kind | {"base": base}) for field, base in rates.items()]
+
+
+@pytest.mark.parametrize(("reported", "second"), [(None, 30.25), (10.0, 30.25), (9.0, None)])
+def test_margin_function_by_open_interest_that_comes_between_two_ticks_knows_the_open_interest(reported, second):
+    engine = engine_of(clocked())
+    engine.step(tick(0, open_interest=None if reported is None else {X: reported}))
+    result = engine.step(tick(60, open_interest={X: 9.0}, venue_changes=by_open_interest(30.25)))
+    assert seconds_of(result)[:1] == ([] if second is None else [second])
+
+
+def test_open_interest_that_nothing_asked_for_is_that_of_the_accounts_before_the_next_tick():
+    engine = engine_of(clocked())
+    engine.step(tick(0))
+    engine.apply(
+        [{"action": "fill", "account": a, "market": X, "quantity": q, "price": 100.0} for a, q in ((1, -0.5), (2, 0.5))]
+    )
+    result = engine.step(tick(60, open_interest={X: 9.0}, venue_changes=by_open_interest(30.25)))
+    assert not len(result.rows)  # an open interest of 950 requires 461.225 of each
+
+
 @pytest.mark.parametrize("settlement", [100, 130])
 def test_delisting_and_what_follows_from_it_happen_at_its_instant(settlement):
     engine = engine_of(clocked(fund=1000), CROWD, ORDERS)

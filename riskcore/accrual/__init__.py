@@ -65,4 +65,5 @@ class Accruals:
         self._funding.pay(work)
         if self._realizing:
             realize_pnl(work, self._lots)
-        settle_accounts(work, before_accruals)
+        if self.hours or self._realizing or self._funding.due.size:
+            settle_accounts(work, before_accruals)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -29,8 +30,8 @@ class Holdings(Protocol):
     def low_first(self) -> Array:
         """Whether the low comes before the high, by market: the shorts hold no more margin than the longs."""
 
-    def unpriced(self, mark: Array, asset: Array) -> bool:
-        """Whether something that is held has no price among these."""
+    def unpriced(self, mark: Array, asset: Array, delisted: Sequence[int] = ()) -> bool:
+        """Whether something that is held has no price among these; the markets that are delisted need no mark."""
 
 
 class Before(NamedTuple):
@@ -118,10 +119,8 @@ class Instants:
         between = np.unique(np.concatenate([*times, np.array([time for time, _ in later if time < now], np.int64)]))
         low_first = accounts.low_first() if self.venue.path == "adverse" and len(between) else None
         given = self.given(before, part, 0, between, low_first)
-        if len(between):
-            path = self.guarded(before, between, given)
-            if accounts.unpriced(path["mark"][0], path["asset"][0]):
-                between, given = between[:0], {name: values[:0] for name, values in given.items()}
+        if self._lacks_a_price(before, between, given, stretches, accounts):
+            between, given = between[:0], {name: values[:0] for name, values in given.items()}
         given["open_interest"] = np.tile(before.open_interest, (len(between), 1))
         every = np.append(between, now)
         rates = np.full((len(every), len(self.venue.markets)), np.nan)
@@ -135,13 +134,32 @@ class Instants:
                 rates[np.flatnonzero(due)[-1], market] = part.funding_rate[0, market]
         return every, given | {"funding_rate": rates}
 
+    def _lacks_a_price(
+        self, before: Before, between: Array, given: dict[str, Array], stretches: list[tuple[int, Instants]],
+        accounts: Holdings,
+    ) -> bool:  # fmt: skip
+        """Whether something that is held has no price at the first instant of a stretch."""
+        for time, of in stretches:
+            at = int(np.searchsorted(between, time))
+            first = of._listed({name: values[at : at + 1] for name, values in given.items()})
+            if at < len(between):
+                path = self.guarded(before, between[at : at + 1], first)
+                if accounts.unpriced(path["mark"][0], path["asset"][0], list(of.venue.delisted)):
+                    return True
+        return False
+
+    def _listed(self, given: dict[str, Array]) -> dict[str, Array]:
+        """Prices of instants without those of the markets that are delisted."""
+        given = {name: values.copy() for name, values in given.items()}
+        for name in ("path_mark", "path_index", "given_mark", "given_index"):
+            given[name][:, list(self.venue.delisted)] = np.nan
+        return given
+
     def piece(self, part: Part, before: Before, times: Array, plan: dict[str, Array], rows: Array) -> Part:
         """The part of some rows of a plan, with the venue of these instants."""
         has_tick = bool(times[rows[-1]] == part.time[0])
         between = rows[: len(rows) - has_tick]
-        given = {name: values[between] for name, values in plan.items()}
-        for name in ("path_mark", "path_index", "given_mark", "given_index"):
-            given[name][:, list(self.venue.delisted)] = np.nan
+        given = self._listed({name: values[between] for name, values in plan.items()})
         path = self.guarded(before, times[between], given)
         names = (
             "mark", "indexes", "given_mark", "given_index", "given_asset", "own_asset", "asset", "open_interest",

@@ -61,8 +61,13 @@ class Tick:
 
     def count(self, state: State) -> None:
         """Fix the open interest of the markets whose margin functions ask for it."""
-        for row, market in enumerate(self.venue.markets):
-            if "open_interest" in (market.margin_function.kind, market.initial.kind):
+        self.count_for(self.venue, state)
+
+    def count_for(self, venue: Venue, state: State) -> None:
+        """Fix the open interest of the markets whose margin functions in a later venue ask for it, if it is not yet."""
+        for row, market in enumerate(venue.markets):
+            asks = "open_interest" in (market.margin_function.kind, market.initial.kind)
+            if asks and row not in self.open_quantity:
                 quantity = float(self.given_interest[row])
                 if math.isfinite(quantity):
                     self.open_quantity[row] = exact(quantity)
@@ -552,8 +557,11 @@ class Sweep:
             weight = np.minimum(weight, self.haircut_base[held.asset] / (1 + penalty * np.sqrt(size)))
         return np.where(quantity < 0, 1.0, weight)
 
-    def unpriced(self, mark: Array, asset: Array) -> bool:
-        """Whether a held market or asset has no price."""
+    def unpriced(self, mark: Array, asset: Array, delisted: Sequence[int] = ()) -> bool:
+        """Whether a held market or asset has no price; the markets that are delisted need no mark."""
+        if len(delisted):
+            mark = mark.copy()
+            mark[list(delisted)] = 1.0
         lots, _, _, free, lent, unsettled, bid, ask = self.state.columns.values()
         no_mark, no_price = np.isnan(mark) | np.isnan(asset[self.settles]), np.isnan(asset)
         if not no_mark.any() and not no_price.any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
@@ -107,9 +107,9 @@ class Replay:
         assert self.tick is not None
         return self.decisions.low_first(self.tick, self.sweep.requirements(self.tick))
 
-    def unpriced(self, mark: Array, asset: Array) -> bool:
-        """Whether something that is held has no price among these."""
-        return self.sweep.unpriced(mark, asset)
+    def unpriced(self, mark: Array, asset: Array, delisted: Sequence[int] = ()) -> bool:
+        """Whether something that is held has no price among these; the markets that are delisted need no mark."""
+        return self.sweep.unpriced(mark, asset, delisted)
 
     # -- a tick
 
@@ -169,6 +169,9 @@ class Replay:
         before = Before.of(*self.last, self.guards)
         later = [(step.time, self._instants(step.venue)) for step in steps]
         times, plan = self.instants.plan(self.part, before, later, self)
+        if self.tick is not None:
+            for step in steps:
+                self.tick.count_for(step.venue, self.state)
 
         def pieces() -> Iterator[_Piece]:
             first = int(np.searchsorted(times, steps[0].time))

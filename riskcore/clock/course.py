@@ -98,6 +98,9 @@ class Course:
         self.prices = path.given.guarded(accounts, self.mark[-1], self.index[-1], self._own[-1], delisted)
         self.last = len(self.times) - 1
         self._last = path.last
+        self._open_lots: list[npt.NDArray[np.int64]] = []  # of each segment, between the ticks
+        if path.last is not None and self.last:
+            self._open_lots = [path.last.open_lots_under(segment.venue, accounts) for segment in self._segments]
 
     def _first_of(self, segment: int) -> int:
         """Number of the first instant after the beginning of a segment, which may itself have none."""
@@ -124,10 +127,11 @@ class Course:
             open_interest=self._last.open_interest[None].repeat(len(self.times), axis=0),
             given_asset=self._own,
             asset=self._asset,
-            open_lots=self._last.open_lots,
+            open_lots=self._open_lots[0],
             venue=self._segments[0].venue,
         )
-        return [table, *(replace(table, venue=segment.venue) for segment in self._segments[1:])]
+        others = zip(self._segments[1:], self._open_lots[1:], strict=True)
+        return [table, *(replace(table, venue=segment.venue, open_lots=lots) for segment, lots in others)]
 
     @cached_property
     def starts_as_before(self) -> bool:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..boundary import exact as to_fraction
 from ..margin import exact
 from ..venue import water_fill
 from .convert import settle_per_quantum
@@ -75,8 +76,11 @@ class _Takeover:
         state, columns = self.state, self.state.accounts.columns
         market, lots = int(columns.market[row]), int(columns.lots[row])
         size, side = abs(lots), 1 if lots > 0 else -1
-        money = state.quantum_value(int(state.venue.markets.settle[market]))
-        lot_value = Fraction(exact.price_per_lot(state.prices, market)) / self.quantum
+        settle = int(state.venue.markets.settle[market])
+        money = state.quantum_value(settle)
+        # a lot of an inverse contract is worth no decimal
+        value = abs(state.venue.markets.lot_value(market, to_fraction(float(state.prices.mark[market]))))
+        lot_value = value * money / state.venue.assets.quantum[settle] / self.quantum
         at_zero_price = state.venue.policy.backstop_below_zero == "zero_price"
         equity = self.margin.equity if at_zero_price else self.equity
         flow = exact.zero_price_flow(self.margin, row, equity, state.venue.policy.zero_price_band, money)

@@ -491,6 +491,37 @@ class Prices:
             asset = first_unpriced(self.asset, columns.asset, holds_quanta(columns, self.venue))
         return None if market < 0 else market, None if asset < 0 else asset
 
+    def open_lots_under(self, venue: Venue, accounts: Accounts) -> Int:
+        """Return the open interest by the accounts' positions for the instants after this tick.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of these instants, with the units of this one.
+        accounts : Accounts
+            The state before the next tick.
+
+        Returns
+        -------
+        ndarray of int64, shape (M,)
+            ``open_lots``, and those of ``accounts`` where only a margin function of ``venue`` asks for them.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> prices.open_lots_under(venue, accounts).tolist()
+        [0, 0, 0, 0]
+        """
+        new = venue.margin_functions.open_interest_markets - self.venue.margin_functions.open_interest_markets
+        if not new:
+            return self.open_lots
+        lots, rows = self.open_lots.copy(), sorted(new)
+        lots[rows] = open_lots(venue, accounts, self.open_interest)[rows]
+        return lots
+
     @property
     def is_complete(self) -> bool:
         """Whether every market and asset has a price."""

@@ -67,6 +67,12 @@ class Scheduled:
         times = [one["time"] for one in self.changes if one["field"] == "delist" and one["market"] == symbol]
         return -1 if symbol in self.gone else times[0] if times else None
 
+    def delisted_by(self, time_ns: int) -> frozenset:
+        """The markets that are delisted at an instant."""
+        return self.gone | {
+            one["market"] for one in self.changes if one["field"] == "delist" and one["time"] <= time_ns
+        }
+
     def due_markets(self, symbol: str, after: int, until: int) -> list[Market]:
         """A market as it was at each instant of its interval in `(after, until]`, before its delisting."""
         found, end = [], self.delisted_at(symbol)

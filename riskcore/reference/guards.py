@@ -32,11 +32,14 @@ class Guards(AssetGuards):
             slices = self.state.last_slice.items()
             self.state.last_slice = {leg: time for leg, time in slices if self.time_ns - time < rest * SECOND}
 
-    def guards(self, books, last_prices, book_times) -> None:
-        """Guards, Refill and the bands of a tick, market by market; errors refuse the tick."""
+    def guards(self, books, last_prices, book_times, held=None) -> None:
+        """Guards, Refill and the bands of a tick, market by market; errors refuse the tick.
+
+        `held` are the accounts before its instants, where there are any.
+        """
         marks: dict = {}
         indexes: dict = {}
-        last_prices = known(last_prices)
+        last_prices, given = known(last_prices), self.prices.open_interest.keys()
         self.refill_consumed()
         for symbol, market in self.venue.markets.items():
             if symbol in self.state.delisted:
@@ -47,8 +50,14 @@ class Guards(AssetGuards):
         for spot in self.venue.spots.values():
             self.refill(spot, self.guarded_book(spot, books, book_times, asset=spot.base_symbol))
         self.use(marks, indexes)
-        self.check_held()
-        self.state.prices, self.state.open_interest = self.prices, self.prices.open_interest
+        self.check_held(self.state.accounts)
+        self.check_held(held or {}, self.state.delisted)
+        self.state.prices = self.prices
+        self.state.open_interest = {
+            symbol: quantity
+            for symbol, quantity in self.prices.open_interest.items()
+            if symbol in given or self.venue.markets[symbol].asks_open_interest
+        }
         self.open_books(last_prices)
 
     def guards_between(self, point: Point) -> None:
@@ -76,12 +85,12 @@ class Guards(AssetGuards):
         self.guard_assets()
         self.prices = self.prices.at(self.venue, self.state)
 
-    def check_held(self) -> None:
-        """A market or asset that is held and has no price refuses the tick (Mark)."""
-        for account in self.state.accounts.values():
+    def check_held(self, accounts, gone: frozenset = frozenset()) -> None:
+        """A market or asset that is held and has no price refuses the tick (Mark); those `gone` need no mark."""
+        for account in accounts.values():
             held = [market for market, (lots, *_) in account.positions.items() if lots != 0]
             for symbol in (*held, *(order.market for order in account.orders)):
-                if symbol not in self.prices.marks:
+                if symbol not in self.prices.marks and symbol not in gone:
                     raise ValueError(f"no mark of {symbol}, which is held")
                 self.prices.of_asset(self.venue, self.venue.markets[symbol].settle)
             for asset, held in account.balances.items():

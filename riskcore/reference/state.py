@@ -133,7 +133,7 @@ class State:
     delisted: frozenset = frozenset()  # markets
     funding_scheduled: frozenset = frozenset()  # markets that had an entry of the funding table
     prices: Any = field(default=None, compare=False)  # Prices of the last tick, None before the first
-    open_interest: dict = field(default_factory=dict)  # of the last tick
+    open_interest: dict = field(default_factory=dict)  # of the last tick, given or asked for by a margin function
     decided: int = 0  # the last instant that was not left out (Instants that are left out)
     is_quiet: bool = False  # whether its phases changed nothing and skipped nobody, and no activity came since
     time_ns: int = 0  # of the last tick, or of an instant

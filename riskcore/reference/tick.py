@@ -99,10 +99,10 @@ class Tick(Events, Guards, Accrual, Settlement, Repay, HostBook, Backstop, Close
             row["event"] not in UNCHANGING or row["event"] == "skip" for row in self.rows[self.first_row :]
         )
 
-    def decide_tick(self, books, last_prices, book_times) -> None:
+    def decide_tick(self, books, last_prices, book_times, held) -> None:
         """The whole tick at its own time."""
         self.clocks()
-        self.guards(books, last_prices, book_times)
+        self.guards(books, last_prices, book_times, held)
         self.between_ticks()
         self.select()
         self.phases()
@@ -196,17 +196,18 @@ def step(
     """
     if time_ns < state.acted:
         raise ValueError("the tick is before the last action")
-    state, rows, seen, venues, venue = copy.deepcopy(state), [], {}, {}, state.venue or venue
+    before, state, rows, seen, venues, venue = state.accounts, copy.deepcopy(state), [], {}, {}, state.venue or venue
     given = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
     bars = checked_bars(known(lows), known(highs), given.marks)
     scheduled = Scheduled(venue, state, time_ns, funding, venue_changes, given.funding_rates)
     times = scheduled.instants_between() if state.ticks > 0 else []
     points = path(venue, state, times, time_ns, given, bars, seed)
-    if points and not has_prices(venue, state, points[0]):
+    if not have_prices(scheduled, state, times, points):
         points = []
+    held = Prices({}, open_interest=state.open_interest).at(venue, state).open_interest
     rates = scheduled.rates_due(given.funding_rates, times[: len(points)])
     for time, point in zip(times, points, strict=False):
-        prices = Prices({}, {}, None, state.open_interest, rates.get(time))
+        prices = Prices({}, {}, None, held, rates.get(time))
         instant = Tick(scheduled.venue_at(time), state, time, prices, seed)
         instant.happen(scheduled)
         instant.decide_between(point.without(state.delisted))
@@ -216,7 +217,7 @@ def step(
     given.funding_rates = rates.get(time_ns, {})
     tick = Tick(scheduled.last_venue, state, time_ns, given, seed)
     tick.happen(scheduled)
-    tick.decide_tick(books or {}, last_prices, book_times)
+    tick.decide_tick(books or {}, last_prices, book_times, before)
     forget_samples(state)
     return state, rows + tick.rows, Seen(tick.prices, seen | {time_ns: tick.prices}, venues | {time_ns: tick.venue})
 
@@ -229,14 +230,19 @@ def checked_bars(lows: dict, highs: dict, marks: dict) -> dict:
     return {symbol: (float(low), float(highs[symbol])) for symbol, low in lows.items()}
 
 
-def has_prices(venue: Venue, state: State, point: Point) -> bool:
-    """Whether all that is held has a price in between (Prices in between)."""
-    prices = Prices(point.marks, point.indexes, point.assets)
-    tick = Tick(venue, state, state.time_ns, prices, seed=0)
-    try:
-        tick.check_held()
-    except ValueError:
-        return False
+def have_prices(scheduled: Scheduled, state: State, times: list[int], points: list[Point]) -> bool:
+    """Whether all that is held before the tick has a price at every instant in between (Instants)."""
+    checked = None
+    for time, point in zip(times, points, strict=True):
+        gone = scheduled.delisted_by(time)
+        if gone != checked:  # nothing else takes a price away
+            listed = point.without(gone)
+            prices = Prices(listed.marks, listed.indexes, listed.assets)
+            try:
+                Tick(scheduled.venue_at(time), state, state.time_ns, prices, seed=0).check_held(state.accounts, gone)
+            except ValueError:
+                return False
+        checked = gone
     return True
 
 

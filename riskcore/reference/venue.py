@@ -100,6 +100,8 @@ class Market(Tradable):
         self.highest_price = figure(price.get("maxPrice"))
         self.minimum_lots = number(quantity.get("minQuantity") or 0) / self.step_size
         self.initial, self.maintenance = margin_functions(row)
+        kinds = [(row.get(name) or {}).get("type") for name in ("imfFunction", "mmfFunction")]
+        self.asks_open_interest = "open_interest" in kinds
         lower, upper = row.get("fundingRateLowerBound"), row.get("fundingRateUpperBound")
         self.funding_interval = row.get("fundingInterval")  # milliseconds
         self.funding_lower = -INFINITY if lower is None else float(lower) / 10000

@@ -339,13 +339,13 @@ class GuardedPath:
         if self._happened_asset is None:
             return refused
         for asset in np.flatnonzero(self._happened_asset[k] & _REFUSED_ASSET).tolist():
-            happened, prices = self._happened_asset[k, asset], self._rejected[k, asset].tolist()
+            happened = self._happened_asset[k, asset]
             if happened & ASSET_HELD:
                 refused.append(Refusal("mark_held", -1, np.nan, asset))
             flags = (ASSET_CLAMPED, _CLAMP), (ASSET_BY_MEAN, _BY_MEAN), (ASSET_CAPPED, _CAP)
             refused += [
-                Refusal(REASONS[kind], -1, price, asset)
-                for (flag, kind), price in zip(flags, prices, strict=True)
+                Refusal(REASONS[kind], -1, float(self._rejected[k, asset, place]), asset)
+                for place, (flag, kind) in enumerate(flags)
                 if happened & flag
             ]
         return refused
