@@ -32,7 +32,7 @@ def in_unit(frame, unit):
 @pytest.fixture(scope="module")
 def state():
     source, tables = small_run.venue_source(), small_run.tables()
-    venue = load_venue(source | {"policy": source["policy"] | {"largest_gap": None}})
+    venue = load_venue(source | {"policy": source["policy"] | {"largest_gap": None, "liquidation_interval": 3600}})
     return venue, Accounts.from_frames(venue, tables["positions"], tables["balances"]), tables
 
 

@@ -171,7 +171,7 @@ def test_a_row_that_loses_money_breaks_the_engine(monkeypatch: pytest.MonkeyPatc
         state.accounts.columns.free[0] += 5
         state.journal.add("unsettle", "settlement", 0, 0.0, 0.0, settle=rules.settle, cash=5)
 
-    monkeypatch.setattr(waterfall, "phases", lambda policy: (*real(policy), forger))
+    monkeypatch.setattr(waterfall, "phases", lambda policy, **host: (*real(policy, **host), forger))
     with pytest.raises(InvariantError, match=r"fund \+ unsettled of a row is 5, not 0; row \d+: {.*'cash': 5"):
         engine.step(rc.Tick(10**18, {"TOK_PERP": 9.8}, book))
     with pytest.raises(RuntimeError, match="failed half-way"):
@@ -189,7 +189,7 @@ def test_an_account_past_the_width_breaks_the_engine(monkeypatch: pytest.MonkeyP
         money = {"settle": rules.settle, "cash": 2**62, "unsettled": -(2**62)}
         state.journal.add("unsettle", "settlement", 0, 0.0, 0.0, **money)
 
-    monkeypatch.setattr(waterfall, "phases", lambda policy: (*real(policy), forger))
+    monkeypatch.setattr(waterfall, "phases", lambda policy, **host: (*real(policy, **host), forger))
     with pytest.raises(RuntimeError, match="the holdings and costs of account 1 exceed"):
         engine.step(rc.Tick(10**18, {"TOK_PERP": 9.8}, {"TOK_PERP": {"bids": [(9.8, 1000)]}}))
 
