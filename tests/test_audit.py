@@ -796,7 +796,9 @@ def test_an_altered_state_is_found(tmp_path, name, count):
     for file in sorted(last.glob("*.parquet")):
         table = pd.read_parquet(file)
         if not len(table):  # then a row is one too many
-            one = {column: [0 if kind.kind in "ib" else 1.0] for column, kind in table.dtypes.items() if kind.kind in "ifb"}
+            one = {
+                column: [0 if kind.kind in "ib" else 1.0] for column, kind in table.dtypes.items() if kind.kind in "ifb"
+            }
             words = {column: ["book"] for column in table.columns if column not in one}
             pd.DataFrame(one | words)[table.columns].to_parquet(file, index=False)
             assert finds(seal(path)), file.name
