@@ -267,8 +267,7 @@ class _Carrying:
             if status == kernels.DONE:
                 return
             if status == kernels.ROOM:
-                more = np.empty((len(self.written) + len(reduce_only) + 64, kernels.ROW_WIDTH), np.int64)
-                self.written = np.concatenate([self.written, more])
+                self._make_room(len(reduce_only) + 1)
             elif status == kernels.NO_ROW:
                 self._undo_rows()
                 self._grow()
@@ -325,23 +324,23 @@ class _Carrying:
         assert prices is not None
         return model_of(self.venue).account(self.state, account, prices).status != SAFE
 
-    def _must_not_be_liquidating(self, n: int) -> None:
+    def _needs_margin(self, n: int) -> bool:
+        """Whether the account of an action has exposure; what it holds must have prices then."""
         account, columns = int(self.actions.matrix[n, kernels.ACCOUNT]), self.state.columns
         if not kernels.is_exposed(account, columns):
-            return
+            return False
         if kernels.lacks_price(account, columns, self.folded):
             raise self._refusal(n, kernels.NO_PRICE)
-        if self._is_liquidating(account):
+        return True
+
+    def _must_not_be_liquidating(self, n: int) -> None:
+        if self._needs_margin(n) and self._is_liquidating(int(self.actions.matrix[n, kernels.ACCOUNT])):
             raise self._refusal(n, kernels.LIQUIDATING)
 
     def _must_cover(self, n: int) -> None:
-        account, columns, prices = int(self.actions.matrix[n, kernels.ACCOUNT]), self.state.columns, self.prices
-        if not kernels.is_exposed(account, columns):
-            return
-        if kernels.lacks_price(account, columns, self.folded):
-            raise self._refusal(n, kernels.NO_PRICE)
+        account, prices = int(self.actions.matrix[n, kernels.ACCOUNT]), self.prices
         assert prices is not None
-        if not model_of(self.venue).covers_initial_margin(self.state, account, prices):
+        if self._needs_margin(n) and not model_of(self.venue).covers_initial_margin(self.state, account, prices):
             raise self._refusal(n, kernels.NOT_COVERED)
 
     def _write(self, n: int, kind: int, lots: int = 0) -> None:
@@ -428,10 +427,6 @@ class _Carrying:
     def _redeem(self, n: int) -> None:
         columns, quanta = self.state.columns, int(self.actions.matrix[n, kernels.AMOUNT])
         asset, row = self.actions.matrix[n, (kernels.ITEM, kernels.ROW)].tolist()
-        if row < 0 or columns.lent[row] < quanta:
-            raise self._refusal(n, kernels.NOT_LENT)
-        if int(columns.free[row]) + quanta >= POSITION_LIMIT:
-            raise self._refusal(n, kernels.TOO_MUCH_MONEY)
         if self.prices is not None:
             room = Pools(self.venue, self.state).redeemable(asset)
             if room is not None and quanta > room:
