@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._limits import POSITION_LIMIT
-from .._typing import Bool, Int
+from .._typing import Int
 from ..accrual import entry_interest
 from ..boundary import RiskDataError, exact, natural
 from ..kernels import activity as kernels
@@ -124,7 +124,7 @@ class Hands(NamedTuple):
     """State, room behind it, ledger, rules and prices that actions are carried out with.
 
     Of the ledger only what it remembers of slices changes: `add_to_ledger` adds the rows. ``prices`` are those of the
-    last tick, None before the first; ``rules`` and ``pooled`` as of the kernels.
+    last tick, None before the first; ``rules`` as of the kernels.
     """
 
     state: Accounts
@@ -133,8 +133,12 @@ class Hands(NamedTuple):
     venue: Venue
     prices: Prices | None
     rules: Int
-    pooled: Bool
     reduce_only: ReduceOnly
+
+    @property
+    def checked_prices(self) -> Prices:
+        """Prices that the venue checks with: before the first tick none is known."""
+        return self.prices or Prices.incomplete(self.venue, Tick(0, {}))
 
 
 @dataclass
@@ -215,9 +219,7 @@ class _Carrying:
     def __init__(self, hands: Hands, actions: Actions, is_checked: bool, tick: int) -> None:
         self.hands, self.actions, self.tick = hands, actions, tick
         self.state, self.venue = hands.state, hands.venue
-        self.prices = None
-        if is_checked:
-            self.prices = hands.prices or Prices.incomplete(hands.venue, Tick(0, {}))
+        self.prices = hands.checked_prices if is_checked else None
         self.folded = None if self.prices is None else folded(self.prices)
         self.written = np.empty((len(actions.matrix) + 1 + len(actions.matrix) // 8, kernels.ROW_WIDTH), np.int64)
         self.progress = np.zeros(kernels.PROGRESS_SIZE, np.int64)
@@ -259,7 +261,7 @@ class _Carrying:
         reduce_only = hands.reduce_only.of(state)
         while n < len(matrix):
             kernels.carry_out(
-                n, len(matrix), is_sure, matrix, state.columns, state.orders.columns, hands.rules, hands.pooled,
+                n, len(matrix), is_sure, matrix, state.columns, state.orders.columns, hands.rules, self.venue.pooled,
                 reduce_only, self.folded, self.written, progress,
             )  # fmt: skip
             _, n, status, _ = progress.tolist()
@@ -453,7 +455,7 @@ class _Carrying:
                 raise self.actions.refusal(n, "quantity", "must be at most what the pool lends now")
         columns.free[row] -= quanta
         self._write(n, kernels.BORROW)
-        if self.venue.pools[asset] is not None:
+        if self.venue.pooled[asset]:
             pools.refresh()
             interest = entry_interest(pools, asset, quanta, int(self.actions.time[n]))
             if interest:
