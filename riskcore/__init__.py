@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from . import io as io
     from . import margin as margin
     from . import market as market
+    from . import options as options
     from . import record as record
     from . import run as run
     from . import sample as sample
     from . import scalar as scalar
+    from . import scenario as scenario
     from . import state as state
     from . import venue as venue
     from .activity import Account, ActivityResult, Margin
@@ -51,8 +53,8 @@ if TYPE_CHECKING:
     from .venue import Venue, load_venue
 else:
     _PACKAGES = [
-        "adl_study", "audit", "boundary", "io", "margin", "market", "record", "run", "sample", "scalar", "state",
-        "venue",
+        "adl_study", "audit", "boundary", "io", "margin", "market", "options", "record", "run", "sample", "scalar",
+        "scenario", "state", "venue",
     ]  # fmt: skip
     _NAMES = {
         "activity": ["Account", "ActivityResult", "Margin"],
