@@ -123,6 +123,16 @@ def instant(table: str, value: Any, unit: str = "ns", before: int | None = None)
     return int(times(table, pd.Series([value], dtype=object), unit=unit)[0])
 
 
+def expiry(table: str, value: Any, unit: str = "ns") -> int:
+    """Nanoseconds of the expiry of a contract, as of `instant`; a date without a time is 08:00 UTC of that day."""
+    if isinstance(value, str) and len(value) == len("2026-03-27") and "T" not in value:
+        value += _EXPIRES_AT
+    return instant(table, value, unit)
+
+
+_EXPIRES_AT = "T08:00Z"
+
+
 def _on_own_clock(value: int, before: int | None) -> bool:
     """Whether whole nanoseconds outside the years 2000 to 2200 are of a clock that starts at 0."""
     if before is None:
