@@ -6,15 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ..kernels import margin_model as kernels
 from ..kernels._jit import implement
+from ..kernels.margin import DOUBT, SAFE
 from ..market import Prices
 from ..state import Accounts
 from ..venue import Venue, must_be_registered
 from .exact import ExactMargin
 
 if TYPE_CHECKING:
-    from .._typing import Float
+    from .._typing import Bool, Float, Int
     from .screen import PriceIntervals
 
 
@@ -32,8 +36,8 @@ class MarginModel(ABC):
         Class of the named tuple that `fold` returns, of no other model. Its fields, among them those that
         `riskcore.kernels.margin_model` lists, are the figures of the kernels.
     packed : bool
-        Whether the packed sweep and the kernels of `riskcore.kernels.liquidation_price` compute this model. False: each
-        account is computed from its columns, liquidation prices and largest orders are found by bisection.
+        Whether the packed sweep and the kernels of `riskcore.kernels.liquidation_price` compute this model. False:
+        `fill` and `liquidatable` do, liquidation prices and largest orders are found by bisection.
     bound : callable, optional
         Called with prices and the least and largest values of `riskcore.margin.screen.interval_values`; returns
         intervals with the methods of `PriceIntervals`, which decide accounts at all prices between. None: the screen
@@ -139,6 +143,107 @@ class MarginModel(ABC):
         >>> model_of(venue).covers_initial_margin(accounts, 0, prices)
         False
         """
+
+    def fill(
+        self, accounts: Accounts, row: Int, prices: Prices, figures: Float, status: npt.NDArray[np.uint8]
+    ) -> None:
+        """Fill the margins of some accounts, exactly where float64 cannot decide; one by one, unless overridden.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        row : ndarray of int64, shape (n,)
+            Account rows, in any order.
+        prices : Prices
+            Complete prices of one instant.
+        figures : ndarray of float64, shape (4, n)
+            Net equity, exposure, initial and maintenance margin, settle units; filled.
+        status : ndarray of uint8, shape (n,)
+            SAFE, LIQUIDATING or BELOW_AUTO_CLOSE; filled.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.margin import model_of
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> figures, status = np.empty((4, 1)), np.empty(1, np.uint8)
+        >>> model_of(venue).fill(accounts, np.array([1]), prices, figures, status)
+        >>> figures[:, 0].tolist()
+        [425.0, 975.0, 19.5, 13.1625]
+        """
+        kernels.account_margins(row, accounts.columns, folded(prices), *figures, status)
+        for n in np.flatnonzero(status == DOUBT).tolist():
+            self.put_exact(accounts, int(row[n]), prices, figures[:, n], status[n : n + 1])
+
+    def put_exact(
+        self, accounts: Accounts, account: int, prices: Prices, figures: Float, status: npt.NDArray[np.uint8]
+    ) -> None:
+        """Put the exact equity, maintenance margin and status of an account in the place of those of float64.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        account : int
+            Account row.
+        prices : Prices
+            Complete prices of one instant.
+        figures : ndarray of float64, shape (4,)
+            As of `fill`.
+        status : ndarray of uint8, shape (1,)
+            As of `fill`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.margin import model_of
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> figures, status = np.zeros(4), np.empty(1, np.uint8)
+        >>> model_of(venue).put_exact(accounts, 0, prices, figures, status)
+        >>> figures.tolist(), status.tolist()
+        ([30.0, 0.0, 0.0, 26.325], [0])
+        """
+        margin = self.account(accounts, account, prices)
+        figures[0], figures[3], status[0] = margin.equity, margin.maintenance, margin.status
+
+    def liquidatable(self, accounts: Accounts, row: Int, prices: Prices) -> Bool:
+        """Return whether the maintenance margin ratio of each of some accounts is 1 or more, decided exactly.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        row : ndarray of int64, shape (n,)
+            Account rows, in any order.
+        prices : Prices
+            Complete prices of one instant.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            Whether it is.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.margin import model_of
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 190.0})
+        >>> model_of(venue).liquidatable(accounts, np.array([1, 0]), prices).tolist()
+        [False, True]
+        """
+        figures, status = np.empty((4, len(row))), np.empty(len(row), np.uint8)
+        self.fill(accounts, row, prices, figures, status)
+        return np.not_equal(status, SAFE)
 
 
 MODELS: dict[str, MarginModel] = {}
