@@ -1,4 +1,4 @@
-"""Accounts as portfolios: their rows in the order of a scenario model, and their margin once the requirement is known."""
+"""Accounts as portfolios of a scenario model: their rows in its order, and the margin model's kernels."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ import numpy as np
 import numpy.typing as npt
 
 from . import margin
-from ._jit import inner_kernel, kernel
+from ._jit import implement, inner_kernel, kernel
 from ._lanes import WIDTH, gather4, store, store_rows
-from .layouts import Float, Int
-from .margin import (
-    MarginSums,
-    account_status,
-    collateral_weight,
-    counts_with_profit,
-)
+from .layouts import Float, Int, PriceArrays
+from .margin import MarginSums, account_status, collateral_weight, counts_with_profit
 from .margin_function import margin_requirement
+from .margin_model import (
+    account_margin,
+    effect_of_trial,
+    fill_effect,
+    position_requirement,
+    restoring_lots,
+    restoring_lots_by_bisection,
+)
+from .scenario import requirement_of
+from .scenario_layouts import PortfolioColumns, ScenarioArrays, ScenarioScratch
 from .sweep import CHUNK, lane_flags, lane_margins
 
 COLLATERAL, BORROWS = 1, 2
 """Bits of ``spot_counts``: collateral, or borrows, of the asset are rows of a portfolio."""
-
-_TERMS = 4096  # rows of an account up to which the band of the doubt covers the rounding of its sums
 
 
 class PortfolioLayout(NamedTuple):
@@ -41,6 +44,46 @@ class PortfolioLayout(NamedTuple):
     lot_size: Float
     spot_counts: npt.NDArray[np.uint8]
     spot_size: Float
+
+
+class ScenarioPrices(NamedTuple):
+    """Prices of a tick as a scenario model folds them; M markets, K assets, N = M + K instruments.
+
+    The first six rows are those that `riskcore.kernels.margin_model` lists. The last two are working memory, which
+    each thread needs of its own.
+
+    =================  ===============  ======  ==================================================================
+    price_per_lot      float64          (M,)    as of `PriceArrays`
+    value_per_lot      float64          (M,)    as of `PriceArrays`
+    price_per_quantum  float64          (K,)    as of `PriceArrays`
+    settle_quantum     float64          ()      as of `PriceArrays`
+    acmf_divisor       float64          ()      as of `PriceArrays`
+    acmf_offset        float64          ()      as of `PriceArrays`
+    separable          PriceArrays      ()      for the equity, and the margin functions of borrows
+    layout             PortfolioLayout  ()      see there
+    scenario           ScenarioArrays   ()      see scenario_layouts.py
+    quanta             float64          ()      settle quanta of one of the numeraire
+    notional           float64          (N,)    settle quanta of a unit's delta, unsigned
+    alone              float64          (N, 2)  requirement of one unit alone, long and short, numeraire
+    one                PortfolioColumns ()      out, rows of one account
+    scratch            ScenarioScratch  ()      out, see scenario_layouts.py
+    =================  ===============  ======  ==================================================================
+    """
+
+    price_per_lot: Float
+    value_per_lot: Float
+    price_per_quantum: Float
+    settle_quantum: float
+    acmf_divisor: float
+    acmf_offset: float
+    separable: PriceArrays
+    layout: PortfolioLayout
+    scenario: ScenarioArrays
+    quanta: float
+    notional: Float
+    alone: Float
+    one: PortfolioColumns
+    scratch: ScenarioScratch
 
 
 @inner_kernel
@@ -181,6 +224,21 @@ def fill_portfolios(first, last, accounts, state, layout, prices, span, instrume
 
 
 @kernel
+def equity_of(accounts, state, prices, equity, gross):
+    """Net equity of each of the listed accounts.
+
+    accounts  int64           (N,)  0 <= account < A
+    state     AccountColumns  ()    see layouts.py
+    prices    PriceArrays     ()    see layouts.py
+    equity    float64         (N,)  out, settle quanta
+    gross     float64         (N,)  out, settle quanta, the scale of the rounding error
+    """
+    for n in range(accounts.size):
+        sums = margin.account_margin(accounts[n], state, prices)
+        equity[n], gross[n] = sums.equity, sums.gross
+
+
+@kernel
 def equity_chunks(first, last, sweep_state, slot_in_chunk, lookup, state, prices, scratch, equity, gross):
     """Compute the net equity of the accounts of the chunks ``first:last``.
 
@@ -212,3 +270,190 @@ def equity_chunks(first, last, sweep_state, slot_in_chunk, lookup, state, prices
                     account = np.int64(sweep_state.account[start + lane])
                     sums = margin.account_margin(account, state, prices)
                     equity[account - first * CHUNK], gross[account - first * CHUNK] = sums.equity, sums.gross
+
+
+@inner_kernel
+def delta_notional(first, end, instrument, size, prices):
+    """Gross delta notional of the rows of a portfolio, settle quanta, and whether it has a position.
+
+    first       int64           ()    first row
+    end         int64           ()    end of the rows
+    instrument  uint16          (R,)  number
+    size        float64         (R,)  signed
+    prices      ScenarioPrices  ()    see there
+    """
+    notional, held = 0.0, False
+    markets = prices.price_per_lot.size
+    for row in range(first, end):
+        i, amount = np.int64(instrument[row]), abs(size[row])
+        notional += amount * prices.notional[i]
+        held |= i < markets and amount > 0.0
+    return notional, held
+
+
+@inner_kernel
+def sums_with(account, equity, gross, maintenance, initial, scale, exposure, held, state, prices):
+    """Margin of an account, a `MarginSums`, from its equity and the requirement of its portfolio.
+
+    account      int64           ()  0 <= account < A
+    equity       float64         ()  settle quanta
+    gross        float64         ()  settle quanta, the scale of the rounding error of the equity
+    maintenance  float64         ()  numeraire, requirement of the portfolio
+    initial      float64         ()  numeraire, initial requirement of the portfolio
+    scale        float64         ()  numeraire, the scale of the rounding error of the requirement
+    exposure     float64         ()  settle quanta, gross delta notional
+    held         bool            ()  whether the account has a position
+    state        AccountColumns  ()  see layouts.py
+    prices       ScenarioPrices  ()  see there
+    """
+    markets = prices.price_per_lot.size
+    required, initial_required, owed = 0.0, 0.0, 0.0
+    for j in range(state.balance_span[account, 0], state.balance_span[account, 1]):
+        if state.free[j] < 0:
+            k = np.int64(state.asset[j])
+            notional = -state.free[j] * prices.price_per_quantum[k]
+            owed += notional
+            if not prices.layout.spot_counts[k] & BORROWS:
+                function = 2 * (markets + k)
+                initial_required += margin_requirement(notional, function, prices.separable.functions)
+                required += margin_requirement(notional, function + 1, prices.separable.functions)
+    initial_required += initial * prices.quanta
+    if held or owed > 0.0:
+        required += maintenance * prices.quanta
+    if held:  # deltas may be 0, and an account with a position has an exposure
+        exposure = max(exposure, 1.0)
+    return MarginSums(
+        equity=equity,
+        exposure=exposure + owed,
+        initial=max(initial_required, required),
+        maintenance=required,
+        gross=gross + scale * prices.quanta,
+    )
+
+
+@kernel
+def margins_with_requirements(
+    accounts, portfolios, instrument, size, equity, gross, maintenance, initial, scale, state, prices,
+    net_equity, exposure, initial_margin, maintenance_margin, status,
+):  # fmt: skip
+    """Margin of each of the listed accounts, from its equity and the requirement of its portfolio.
+
+    accounts            int64           (N,)    0 <= account < A
+    portfolios          uint32          (N+1,)  first row of the portfolio of each
+    instrument          uint16          (R,)    number
+    size                float64         (R,)    signed
+    equity              float64         (N,)    settle quanta
+    gross               float64         (N,)    settle quanta
+    maintenance         float64         (N,)    numeraire
+    initial             float64         (N,)    numeraire
+    scale               float64         (N,)    numeraire
+    state               AccountColumns  ()      see layouts.py
+    prices              ScenarioPrices  ()      see there
+    net_equity          float64         (N,)    out, settle units
+    exposure            float64         (N,)    out, settle units
+    initial_margin      float64         (N,)    out, settle units
+    maintenance_margin  float64         (N,)    out, settle units
+    status              uint8           (N,)    out, SAFE | LIQUIDATING | BELOW_AUTO_CLOSE | DOUBT
+    """
+    quanta_per_unit = 1.0 / prices.settle_quantum
+    for n in range(accounts.size):
+        notional, held = delta_notional(np.int64(portfolios[n]), np.int64(portfolios[n + 1]), instrument, size, prices)
+        sums = sums_with(
+            accounts[n], equity[n], gross[n], maintenance[n], initial[n], scale[n], notional, held, state, prices
+        )
+        status[n] = account_status(
+            sums.equity, sums.exposure, sums.maintenance, sums.gross, prices.acmf_divisor, prices.acmf_offset
+        )
+        net_equity[n] = sums.equity / quanta_per_unit
+        exposure[n] = sums.exposure / quanta_per_unit
+        initial_margin[n] = sums.initial / quanta_per_unit
+        maintenance_margin[n] = sums.maintenance / quanta_per_unit
+
+
+@inner_kernel
+def scenario_margin(account, state, prices):
+    """Margin of an account by a scenario model, a `MarginSums`; orders, whose limits are no columns, have no part.
+
+    account  int64           ()  0 <= account < A
+    state    AccountColumns  ()  see layouts.py
+    prices   ScenarioPrices  ()  see there
+    """
+    one = prices.one
+    one.span[1] = collect_rows(account, state, prices.layout, prices.separable, 0, one.instrument, one.size)
+    needed = requirement_of(0, one, prices.scenario, prices.scratch)
+    own = margin.account_margin(account, state, prices.separable)
+    exposure, held = delta_notional(0, np.int64(one.span[1]), one.instrument, one.size, prices)
+    return sums_with(
+        account, own.equity, own.gross, needed.maintenance, needed.initial, needed.scale, exposure, held, state, prices
+    )
+
+
+@inner_kernel
+def part_of(p, by_value, state, prices):
+    """What a position counts in the split of a maintenance margin: its requirement alone, or its value; settle quanta.
+
+    p         int64           ()  position row
+    by_value  bool            ()  whether it is the value
+    state     AccountColumns  ()  see layouts.py
+    prices    ScenarioPrices  ()  see there
+    """
+    m = np.int64(state.market[p])
+    if by_value:
+        return abs(state.lots[p]) * prices.price_per_lot[m]
+    size = state.lots[p] * prices.layout.lot_size[m]
+    return abs(size) * prices.alone[m, 0 if size > 0.0 else 1] * prices.quanta
+
+
+@inner_kernel
+def borrow_part(j, state, prices):
+    """What a balance counts in the split of a maintenance margin, settle quanta: the requirement of a borrow alone.
+
+    j       int64           ()  balance row
+    state   AccountColumns  ()  see layouts.py
+    prices  ScenarioPrices  ()  see there
+    """
+    k, markets = np.int64(state.asset[j]), prices.price_per_lot.size
+    if state.free[j] >= 0:
+        return 0.0
+    if prices.layout.spot_counts[k] & BORROWS:
+        return -state.free[j] * prices.layout.spot_size[k] * prices.alone[markets + k, 1] * prices.quanta
+    owed = -state.free[j] * prices.price_per_quantum[k]
+    return margin_requirement(owed, 2 * (markets + k) + 1, prices.separable.functions)
+
+
+@inner_kernel
+def scenario_part(account, p, state, prices):
+    """Part of a position in the maintenance margin of its account.
+
+    The margin is split in proportion to the requirements of positions and borrows alone; if all of these are 0, in
+    proportion to the values of positions.
+
+    account  int64           ()  0 <= account < A
+    p        int64           ()  position row of the account
+    state    AccountColumns  ()  see layouts.py
+    prices   ScenarioPrices  ()  see there
+    """
+    first, end = state.position_span[account, 0], state.position_span[account, 1]
+    whole, by_value = 0.0, False
+    for j in range(state.balance_span[account, 0], state.balance_span[account, 1]):
+        whole += borrow_part(j, state, prices)
+    for i in range(first, end):
+        whole += part_of(i, False, state, prices)
+    if whole == 0.0:
+        by_value = True
+        for i in range(first, end):
+            whole += part_of(i, True, state, prices)
+    if whole == 0.0:
+        return 0.0
+    return scenario_margin(account, state, prices).maintenance * part_of(p, by_value, state, prices) / whole
+
+
+implement(
+    ScenarioPrices,
+    {
+        account_margin: scenario_margin,
+        position_requirement: scenario_part,
+        fill_effect: effect_of_trial,
+        restoring_lots: restoring_lots_by_bisection,
+    },
+)
