@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from ..kernels import liquidation_price
 from ..kernels import margin_model as kernels
 from ..kernels._jit import implement
 from ..kernels.margin import DOUBT, SAFE
@@ -37,7 +39,10 @@ class MarginModel(ABC):
         `riskcore.kernels.margin_model` lists, are the figures of the kernels.
     packed : bool
         Whether the packed sweep and the kernels of `riskcore.kernels.liquidation_price` compute this model. False:
-        `fill` and `liquidatable` do, liquidation prices and largest orders are found by bisection.
+        `fill` and `liquidatable` do, and liquidation prices are found by bisection.
+    revalues : bool
+        Whether the model revalues positions in scenarios. True: liquidation prices are those of a move of the
+        underlying, and `explain_margin` has a line per scenario that counts.
     bound : callable, optional
         Called with prices and the least and largest values of `riskcore.margin.screen.interval_values`; returns
         intervals with the methods of `PriceIntervals`, which decide accounts at all prices between. None: the screen
@@ -58,6 +63,7 @@ class MarginModel(ABC):
     name: str
     folded: type
     packed: bool = False
+    revalues: bool = False
     bound: Callable[[Prices, Float, Float], PriceIntervals] | None = None
 
     @abstractmethod
@@ -144,9 +150,7 @@ class MarginModel(ABC):
         False
         """
 
-    def fill(
-        self, accounts: Accounts, row: Int, prices: Prices, figures: Float, status: npt.NDArray[np.uint8]
-    ) -> None:
+    def fill(self, accounts: Accounts, row: Int, prices: Prices, figures: Float, status: npt.NDArray[np.uint8]) -> None:
         """Fill the margins of some accounts, exactly where float64 cannot decide; one by one, unless overridden.
 
         Parameters
@@ -175,7 +179,9 @@ class MarginModel(ABC):
         >>> figures[:, 0].tolist()
         [425.0, 975.0, 19.5, 13.1625]
         """
-        kernels.account_margins(row, accounts.columns, folded(prices), *figures, status)
+        equity, exposure, initial, maintenance = figures
+        arrays, columns = folded(prices), accounts.columns
+        kernels.account_margins(row, columns, arrays, equity, exposure, initial, maintenance, status)
         for n in np.flatnonzero(status == DOUBT).tolist():
             self.put_exact(accounts, int(row[n]), prices, figures[:, n], status[n : n + 1])
 
@@ -244,6 +250,56 @@ class MarginModel(ABC):
         figures, status = np.empty((4, len(row))), np.empty(len(row), np.uint8)
         self.fill(accounts, row, prices, figures, status)
         return np.not_equal(status, SAFE)
+
+    def largest_orders(self, accounts: Accounts, row: Int, market: int, prices: Prices) -> Int:
+        """Return the largest bid and ask in a market with which the initial margin of each account is below its equity.
+
+        Orders are tried and taken back, by bisection: the initial margin must not fall as an order grows.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        row : ndarray of int64, shape (n,)
+            Account rows, in any order.
+        market : int
+            Row of the market.
+        prices : Prices
+            Complete prices of one instant, with a mark of the market.
+
+        Returns
+        -------
+        ndarray of int64, shape (n, 2)
+            Lots of the bid and of the ask; 0 if there is none.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.margin import model_of
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> model_of(venue).largest_orders(accounts, np.array([1]), 2, prices).tolist()
+        [[11397, 10397]]
+        """
+        changeable = _with_rows(accounts, prices.venue, row, market).copy()
+        positions = np.array([changeable.position_row(a, market) for a in row.tolist()], np.int64)
+        lots = np.empty((len(row), 2), np.int64)
+        liquidation_price.largest_orders_by_trial(row, positions, changeable.columns, folded(prices), lots)
+        return lots
+
+
+def _with_rows(accounts: Accounts, venue: Venue, rows: Int, market: int) -> Accounts:
+    """Return the accounts with a position row of a market for each of some accounts."""
+    columns = accounts.columns
+    owner = accounts.position_accounts()[columns.market == market]
+    missing = accounts.ids[np.setdiff1d(rows, owner)]
+    if not len(missing):
+        return accounts
+    step, tick = venue.markets.step_size[market], venue.markets.tick_size[market]
+    opened = pd.DataFrame({"account": missing, "market": venue.markets.symbol[market], "quantity": step, "price": tick})
+    return accounts.with_fills(venue, pd.concat([opened, opened.assign(quantity=-step)], ignore_index=True))
 
 
 MODELS: dict[str, MarginModel] = {}

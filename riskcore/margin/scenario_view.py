@@ -43,8 +43,9 @@ def portfolios_of(accounts: Accounts, row: Int, layout: PortfolioLayout, prices:
     if not len(row) or accounts.may_change or _weights_vary(layout, prices):
         return _made(accounts, row, layout, prices)
     weight = np.where(layout.spot_counts != 0, prices.venue.assets.weight, 0.0)
-    known, key = vars(accounts).get(_KEPT), (*layout, weight)
-    if known is None or not all(np.array_equal(a, b) for a, b in zip(known[0], key, strict=True)):
+    key = [array.tobytes() for array in (layout.rank, layout.lot_size, layout.spot_counts, layout.spot_size, weight)]
+    known: tuple[list[bytes], Portfolios] | None = vars(accounts).get(_KEPT)
+    if known is None or known[0] != key:
         known = key, _made(accounts, np.arange(len(accounts)), layout, prices)
         vars(accounts)[_KEPT] = known
     return _of_rows(known[1], row)

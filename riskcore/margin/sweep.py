@@ -636,7 +636,8 @@ def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None
         )
     figures, status = np.empty((4, len(row))), np.empty(len(row), np.uint8)
     model_of(prices.venue).fill(accounts, row, prices, figures, status)
-    return MarginTable(accounts.ids[row], *figures, status, time)
+    equity, exposure, initial, maintenance = figures
+    return MarginTable(accounts.ids[row], equity, exposure, initial, maintenance, status, time)
 
 
 @lru_cache(maxsize=16)
