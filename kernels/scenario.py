@@ -20,6 +20,7 @@ from .scenario_layouts import (
     SPOT,
     VALUE_AT_RISK,
     WORST,
+    GroupRequirement,
     Requirement,
 )
 
@@ -509,6 +510,90 @@ def scaled_minimum(calls, puts, arrays):
 
 
 @inner_kernel
+def group_requirement(account, run, runs, spots_end, result, portfolios, arrays, scratch):
+    """Requirement of the group of one underlying of an account: step 10 for a group.
+
+    account     int64             ()  0 <= account < A
+    run         int64             ()  the first of the account's underlyings that is of the group
+    runs        int64             ()  number of the account's underlyings
+    spots_end   int64             ()  end of the account's spot rows
+    result      int64             ()  row of the results
+    portfolios  PortfolioColumns  ()  see scenario_layouts.py
+    arrays      ScenarioArrays    ()  see scenario_layouts.py
+    scratch     ScenarioScratch   ()  work space, see scenario_layouts.py
+    """
+    group, results = np.int64(arrays.group[scratch.run_underlying[run]]), scratch.result
+    first = np.int64(portfolios.span[account])
+    has_orders = portfolios.order_span[account + 1] > portfolios.order_span[account]
+    basis, scale = 0.0, 0.0
+    for column in range(RESULTS):
+        results[result, column] = 0.0
+    for r in range(run, runs if arrays.group_size[group] > 1 else run + 1):
+        u = scratch.run_underlying[r]
+        if arrays.group[u] == group:
+            holds_perpetual = has_perpetual(r, portfolios, arrays, scratch)
+            scale += add_unit_charges(first, spots_end, u, False, result, portfolios, arrays, scratch)
+            scale += add_unit_charges(
+                scratch.run_first[r], scratch.run_end[r], u, holds_perpetual, result, portfolios, arrays, scratch
+            )
+            if arrays.has_strikes:
+                add_strike_charges(r, result, portfolios, arrays, scratch)
+            if arrays.has_deltas:
+                add_delta_charges(account, r, result, portfolios, arrays, scratch)
+            if arrays.has_basis:
+                basis += basis_loss(r, portfolios, arrays, scratch)
+    columns = (arrays.scenarios + COLUMNS - 1) // COLUMNS * COLUMNS
+    if has_orders or arrays.initial_first > 0:
+        start = arrays.initial_first
+        end = start + (arrays.initial_scenarios + COLUMNS - 1) // COLUMNS * COLUMNS
+        fill_group(account, run, runs, spots_end, start, end, has_orders, portfolios, arrays, scratch)
+        initial_loss, worst = group_loss(start, arrays.initial_scenarios, basis, arrays, scratch)
+        fill_group(account, run, runs, spots_end, 0, columns, False, portfolios, arrays, scratch)
+        scan, worst = group_loss(0, arrays.scenarios, basis, arrays, scratch)
+        initial_loss = max(initial_loss, results[result, INITIAL_FLOOR])
+    else:
+        fill_group(account, run, runs, spots_end, 0, columns, False, portfolios, arrays, scratch)
+        scan, worst = group_loss(0, arrays.scenarios, basis, arrays, scratch)
+        initial_loss = max(scan, results[result, INITIAL_FLOOR])
+    loss = max(scan, results[result, FLOOR])
+    paid, lost = max(results[result, FUNDING], 0.0), max(0.0 - results[result, DECAY], 0.0)
+    charges = results[result, CHARGES] + paid * arrays.scaling[0, 0] + lost * arrays.scaling[1, 0]
+    initial_charges = results[result, INITIAL_CHARGES] + paid * arrays.scaling[0, 1] + lost * arrays.scaling[1, 1]
+    maintenance = arrays.mm_factor * loss + charges
+    initial = arrays.im_factor * initial_loss + initial_charges
+    least = 0.0
+    if arrays.minimum_level == GROUP_MINIMUM:
+        least = scaled_minimum(results[result, RAW], results[result, RAW_PUTS], arrays)
+    return GroupRequirement(
+        max(maintenance, least),
+        max(initial, least),
+        scan,
+        loss,
+        initial_loss,
+        worst,
+        group,
+        scale + charges + initial_charges,
+        not maintenance < least,
+    )
+
+
+@inner_kernel
+def has_perpetual(run, portfolios, arrays, scratch):
+    """Whether an account holds a perpetual of one of its underlyings.
+
+    run         int64             ()  which of the account's underlyings
+    portfolios  PortfolioColumns  ()  see scenario_layouts.py
+    arrays      ScenarioArrays    ()  see scenario_layouts.py
+    scratch     ScenarioScratch   ()  work space, see scenario_layouts.py
+    """
+    p, holds_perpetual = scratch.run_first[run], False
+    while p < scratch.run_end[run] and arrays.kind[portfolios.instrument[p]] == PERPETUAL:
+        holds_perpetual |= portfolios.size[p] != 0.0
+        p += 1
+    return holds_perpetual
+
+
+@inner_kernel
 def requirement_of(account, portfolios, arrays, scratch):
     """Requirement of one account: docs/scenario_margin.md, "The requirement".
 
@@ -517,75 +602,27 @@ def requirement_of(account, portfolios, arrays, scratch):
     arrays      ScenarioArrays    ()  see scenario_layouts.py
     scratch     ScenarioScratch   ()  work space, see scenario_layouts.py
     """
-    first = np.int64(portfolios.span[account])
     runs, spots_end = find_runs(account, portfolios, arrays, scratch)
-    has_orders = portfolios.order_span[account + 1] > portfolios.order_span[account]
-    results, result, scale = scratch.result, 0, 0.0
+    results = scratch.result
     for column in range(RESULTS):
         results[runs, column] = 0.0
-    scale += add_unit_charges(first, spots_end, -1, False, runs, portfolios, arrays, scratch)
+    first = np.int64(portfolios.span[account])
+    scale = add_unit_charges(first, spots_end, -1, False, runs, portfolios, arrays, scratch)
     maintenance, initial = results[runs, CHARGES], results[runs, INITIAL_CHARGES]
     raw, raw_puts = results[runs, RAW], results[runs, RAW_PUTS]
     loss, initial_loss, largest, worst, worst_group = 0.0, 0.0, -inf, np.int64(-1), np.int64(-1)
     for run in range(runs):
-        group = np.int64(arrays.group[scratch.run_underlying[run]])
-        is_one = arrays.group_size[group] == 1
-        if not is_one and is_counted(group, run, arrays, scratch):
-            continue
-        for column in range(RESULTS):
-            results[result, column] = 0.0
-        basis = 0.0
-        for r in range(run, run + 1 if is_one else runs):
-            u = scratch.run_underlying[r]
-            if arrays.group[u] == group:
-                p, holds_perpetual = scratch.run_first[r], False
-                while p < scratch.run_end[r] and arrays.kind[portfolios.instrument[p]] == PERPETUAL:
-                    holds_perpetual |= portfolios.size[p] != 0.0
-                    p += 1
-                scale += add_unit_charges(first, spots_end, u, False, result, portfolios, arrays, scratch)
-                scale += add_unit_charges(
-                    scratch.run_first[r], scratch.run_end[r], u, holds_perpetual, result, portfolios, arrays, scratch
-                )
-                if arrays.has_strikes:
-                    add_strike_charges(r, result, portfolios, arrays, scratch)
-                if arrays.has_deltas:
-                    add_delta_charges(account, r, result, portfolios, arrays, scratch)
-                if arrays.has_basis:
-                    basis += basis_loss(r, portfolios, arrays, scratch)
-        count = arrays.scenarios
-        columns = (count + COLUMNS - 1) // COLUMNS * COLUMNS
-        fill_group(account, run, runs, spots_end, 0, columns, False, portfolios, arrays, scratch)
-        one, one_worst = group_loss(0, count, basis, arrays, scratch)
-        one = max(one, results[result, FLOOR])
-        one_initial = one
-        if has_orders or arrays.initial_first > 0:
-            count = arrays.initial_scenarios
-            columns = (count + COLUMNS - 1) // COLUMNS * COLUMNS
-            last = arrays.initial_first + columns
-            fill_group(
-                account, run, runs, spots_end, arrays.initial_first, last, has_orders, portfolios, arrays, scratch
-            )
-            one_initial, _ = group_loss(arrays.initial_first, count, basis, arrays, scratch)
-            one_initial = max(one_initial, results[result, INITIAL_FLOOR])
-        paid, lost = results[result, FUNDING], 0.0 - results[result, DECAY]
-        paid, lost = paid if paid > 0.0 else 0.0, lost if lost > 0.0 else 0.0
-        charges = results[result, CHARGES] + paid * arrays.scaling[0, 0] + lost * arrays.scaling[1, 0]
-        initial_charges = results[result, INITIAL_CHARGES] + paid * arrays.scaling[0, 1] + lost * arrays.scaling[1, 1]
-        of_group = arrays.mm_factor * one + charges
-        of_group_initial = arrays.im_factor * one_initial + initial_charges
-        scale += charges + initial_charges
-        if arrays.minimum_level == GROUP_MINIMUM:
-            least = scaled_minimum(results[result, RAW], results[result, RAW_PUTS], arrays)
-            of_group = max(of_group, least)
-            of_group_initial = max(of_group_initial, least)
-        raw += results[result, RAW]
-        raw_puts += results[result, RAW_PUTS]
-        maintenance += of_group
-        initial += of_group_initial
-        loss += one
-        initial_loss += one_initial
-        if of_group > largest:
-            largest, worst, worst_group = of_group, one_worst, group
+        if not is_counted(run, arrays, scratch):
+            one = group_requirement(account, run, runs, spots_end, run, portfolios, arrays, scratch)
+            maintenance += one.maintenance
+            initial += one.initial
+            loss += one.loss
+            initial_loss += one.initial_loss
+            scale += one.scale
+            raw += results[run, RAW]
+            raw_puts += results[run, RAW_PUTS]
+            if one.maintenance > largest:
+                largest, worst, worst_group = one.maintenance, one.worst, one.group
     if arrays.minimum_level == ACCOUNT_MINIMUM:
         least = scaled_minimum(raw, raw_puts, arrays)
         maintenance = max(maintenance, least)
@@ -593,22 +630,21 @@ def requirement_of(account, portfolios, arrays, scratch):
     initial *= arrays.im_multiplier
     if arrays.round_initial > 0.0:
         initial = np.rint(initial * arrays.round_initial) / arrays.round_initial
-    initial = max(initial, maintenance)
-    return Requirement(maintenance, initial, loss, initial_loss, worst, worst_group, scale)
+    return Requirement(maintenance, max(initial, maintenance), loss, initial_loss, np.int64(worst), worst_group, scale)
 
 
 @inner_kernel
-def is_counted(group, run, arrays, scratch):
-    """Whether an earlier underlying of the account is of a group.
+def is_counted(run, arrays, scratch):
+    """Whether an earlier underlying of the account is of the group of one.
 
-    group    int64            ()  row
     run      int64            ()  which of the account's underlyings
     arrays   ScenarioArrays   ()  see scenario_layouts.py
     scratch  ScenarioScratch  ()  work space, see scenario_layouts.py
     """
-    found = False
-    for r in range(run):
-        found |= arrays.group[scratch.run_underlying[r]] == group
+    group, found = arrays.group[scratch.run_underlying[run]], False
+    if arrays.group_size[group] > 1:
+        for r in range(run):
+            found |= arrays.group[scratch.run_underlying[r]] == group
     return found
 
 
@@ -663,7 +699,7 @@ def fill_losses(first, last, portfolios, arrays, scratch, losses):
             group = np.int64(arrays.group[scratch.run_underlying[run]])
             if arrays.has_basis:
                 losses[account - first, group, arrays.scenarios] += basis_loss(run, portfolios, arrays, scratch)
-            if not is_counted(group, run, arrays, scratch):
+            if not is_counted(run, arrays, scratch):
                 fill_group(account, run, runs, spots_end, 0, columns, False, portfolios, arrays, scratch)
                 for s in range(arrays.scenarios):
                     losses[account - first, group, s] = scratch.group[s]

@@ -181,7 +181,7 @@ class ScenarioScratch(NamedTuple):
     run_underlying  int64    (U+1,)    underlyings of the account, in the order of its rows
     run_first       int64    (U+1,)    first row of each that is no spot balance
     run_end         int64    (U+1,)
-    result          float64  (U+1, 10)  of each group
+    result          float64  (U+1, 11)  of each group
     """
 
     underlying: np.ndarray
@@ -193,6 +193,20 @@ class ScenarioScratch(NamedTuple):
     run_first: np.ndarray
     run_end: np.ndarray
     result: np.ndarray
+
+
+class GroupRequirement(NamedTuple):
+    """Requirement of a group of an account, in the numeraire; is_scanned is whether no minimum is above it."""
+
+    maintenance: float
+    initial: float
+    scan: float
+    loss: float
+    initial_loss: float
+    worst: int
+    group: int
+    scale: float
+    is_scanned: bool
 
 
 class Requirement(NamedTuple):

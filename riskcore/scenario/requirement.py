@@ -80,7 +80,9 @@ def scratch_of(arrays: ScenarioArrays) -> ScenarioScratch:
     """Work space for the accounts of one thread."""
     columns, runs = arrays.row.shape[1], arrays.price.size + 1
     return ScenarioScratch(
-        *np.empty((3, columns)),
+        underlying=np.empty(columns),
+        term=np.empty(columns),
+        group=np.empty(columns),
         lowest=np.empty(COLUMNS),
         delta=np.zeros(len(arrays.years)),
         run_underlying=np.empty(runs, np.int64),
@@ -93,7 +95,8 @@ def scratch_of(arrays: ScenarioArrays) -> ScenarioScratch:
 def requirements(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None) -> Requirements:
     """Requirements of all accounts: the general path, for every model."""
     count, columns = len(portfolios), columns_of(portfolios)
-    result = Requirements(*np.empty((4, count)), *np.empty((2, count), np.int64), np.empty(count))
+    amounts, numbers = np.empty((5, count)), np.empty((2, count), np.int64)
+    result = Requirements(amounts[0], amounts[1], amounts[2], amounts[3], numbers[0], numbers[1], amounts[4])
 
     def chunk(first: int, last: int) -> None:
         kernels.fill_requirements(
