@@ -150,8 +150,10 @@ class MarginModel(ABC):
         False
         """
 
-    def fill(self, accounts: Accounts, row: Int, prices: Prices, figures: Float, status: npt.NDArray[np.uint8]) -> None:
-        """Fill the margins of some accounts, exactly where float64 cannot decide; one by one, unless overridden.
+    def estimate(
+        self, accounts: Accounts, row: Int, prices: Prices, figures: Float, status: npt.NDArray[np.uint8]
+    ) -> None:
+        """Fill the margins of some accounts in float64; one by one from their columns, unless overridden.
 
         Parameters
         ----------
@@ -164,6 +166,33 @@ class MarginModel(ABC):
         figures : ndarray of float64, shape (4, n)
             Net equity, exposure, initial and maintenance margin, settle units; filled.
         status : ndarray of uint8, shape (n,)
+            SAFE, LIQUIDATING, BELOW_AUTO_CLOSE, or DOUBT where float64 cannot decide; filled.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.margin import model_of
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> figures, status = np.empty((4, 1)), np.empty(1, np.uint8)
+        >>> model_of(venue).estimate(accounts, np.array([1]), prices, figures, status)
+        >>> figures[:, 0].tolist()
+        [425.0, 975.0, 19.5, 13.1625]
+        """
+        equity, exposure, initial, maintenance = figures
+        arrays, columns = folded(prices), accounts.columns
+        kernels.account_margins(row, columns, arrays, equity, exposure, initial, maintenance, status)
+
+    def fill(self, accounts: Accounts, row: Int, prices: Prices, figures: Float, status: npt.NDArray[np.uint8]) -> None:
+        """Fill the margins of some accounts, with the exact equity, maintenance margin and status in case of doubt.
+
+        Parameters
+        ----------
+        accounts, row, prices, figures
+            As of `estimate`.
+        status : ndarray of uint8, shape (n,)
             SAFE, LIQUIDATING or BELOW_AUTO_CLOSE; filled.
 
         Examples
@@ -175,49 +204,14 @@ class MarginModel(ABC):
         >>> venue, accounts = two_accounts()
         >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
         >>> figures, status = np.empty((4, 1)), np.empty(1, np.uint8)
-        >>> model_of(venue).fill(accounts, np.array([1]), prices, figures, status)
-        >>> figures[:, 0].tolist()
-        [425.0, 975.0, 19.5, 13.1625]
+        >>> model_of(venue).fill(accounts, np.array([0]), prices, figures, status)
+        >>> figures[[0, 3], 0].tolist(), status.tolist()
+        ([30.0, 26.325], [0])
         """
-        equity, exposure, initial, maintenance = figures
-        arrays, columns = folded(prices), accounts.columns
-        kernels.account_margins(row, columns, arrays, equity, exposure, initial, maintenance, status)
+        self.estimate(accounts, row, prices, figures, status)
         for n in np.flatnonzero(status == DOUBT).tolist():
-            self.put_exact(accounts, int(row[n]), prices, figures[:, n], status[n : n + 1])
-
-    def put_exact(
-        self, accounts: Accounts, account: int, prices: Prices, figures: Float, status: npt.NDArray[np.uint8]
-    ) -> None:
-        """Put the exact equity, maintenance margin and status of an account in the place of those of float64.
-
-        Parameters
-        ----------
-        accounts : Accounts
-            The state.
-        account : int
-            Account row.
-        prices : Prices
-            Complete prices of one instant.
-        figures : ndarray of float64, shape (4,)
-            As of `fill`.
-        status : ndarray of uint8, shape (1,)
-            As of `fill`.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import riskcore as rc
-        >>> from riskcore.margin import model_of
-        >>> from riskcore.sample import two_accounts
-        >>> venue, accounts = two_accounts()
-        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
-        >>> figures, status = np.zeros(4), np.empty(1, np.uint8)
-        >>> model_of(venue).put_exact(accounts, 0, prices, figures, status)
-        >>> figures.tolist(), status.tolist()
-        ([30.0, 0.0, 0.0, 26.325], [0])
-        """
-        margin = self.account(accounts, account, prices)
-        figures[0], figures[3], status[0] = margin.equity, margin.maintenance, margin.status
+            margin = self.account(accounts, int(row[n]), prices)
+            figures[0, n], figures[3, n], status[n] = margin.equity, margin.maintenance, margin.status
 
     def liquidatable(self, accounts: Accounts, row: Int, prices: Prices) -> Bool:
         """Return whether the maintenance margin ratio of each of some accounts is 1 or more, decided exactly.

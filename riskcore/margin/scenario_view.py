@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -99,6 +98,59 @@ def exact_sizes(
     return order, [sizes[instrument] for instrument in order]
 
 
+def with_orders(portfolios: Portfolios, layout: PortfolioLayout, instrument: int) -> tuple[Portfolios, Int]:
+    """Return portfolios with one more order in an instrument each, whose size and price are still to be set.
+
+    Parameters
+    ----------
+    portfolios : Portfolios
+        n portfolios.
+    layout : PortfolioLayout
+        The order of instruments inside an account.
+    instrument : int
+        Number of the instrument.
+
+    Returns
+    -------
+    portfolios : Portfolios
+        The same positions, a row of size 0 where the instrument had none, and n orders more.
+    order : ndarray of int64, shape (n,)
+        Numbers of the new orders.
+    """
+    count, owner = len(portfolios), _owners(portfolios.span)
+    without = np.setdiff1d(np.arange(count), owner[portfolios.instrument == instrument])
+    rows = np.full(len(without), instrument, np.uint16)
+    owner, numbers = np.append(owner, without), np.append(portfolios.instrument, rows)
+    order = np.lexsort((layout.rank[numbers], owner))
+    size = np.append(portfolios.size, np.zeros(len(without)))[order]
+    known = portfolios.orders
+    if known is None:
+        known = PortfolioOrders(np.zeros(count + 1, np.uint32), numbers[:0], np.empty(0), np.empty(0))
+    of_orders = np.append(_owners(known.span), np.arange(count))
+    ordered = np.append(known.instrument, np.full(count, instrument, np.uint16))
+    place = np.lexsort((np.arange(len(ordered)), layout.rank[ordered], of_orders))
+    new = np.empty(len(ordered), np.int64)
+    new[place] = np.arange(len(ordered))
+    unset = np.zeros(count)
+    orders = PortfolioOrders(
+        _span(of_orders, count), ordered[place], np.append(known.size, unset)[place],
+        np.append(known.price, unset)[place],
+    )  # fmt: skip
+    return Portfolios(_span(owner, count), numbers[order], size, orders), new[len(ordered) - count :]
+
+
+def _owners(span: npt.NDArray[np.uint32]) -> Int:
+    """Account of each row."""
+    return np.repeat(np.arange(len(span) - 1), np.diff(span.astype(np.int64)))
+
+
+def _span(owner: Int, count: int) -> npt.NDArray[np.uint32]:
+    """First row of each of some accounts, and the number of rows."""
+    span = np.zeros(count + 1, np.uint32)
+    np.cumsum(np.bincount(owner, minlength=count), out=span[1:])
+    return span
+
+
 def _weights_vary(layout: PortfolioLayout, prices: Prices) -> bool:
     """Whether the weight of an asset in the portfolios depends on prices, or its quantity does by profit and loss."""
     assets = prices.venue.assets
@@ -132,9 +184,8 @@ def _orders(accounts: Accounts, row: Int, layout: PortfolioLayout, prices: Price
     account, market = place[orders.account[open_]], orders.market[open_]
     order = np.lexsort((layout.rank[market], account))
     open_, market = open_[order], market[order]
-    span = np.zeros(len(row) + 1, np.uint32)
-    np.cumsum(np.bincount(account, minlength=len(row)), out=span[1:])
     size = orders.side[open_] * orders.lots[open_] * layout.lot_size[market]
+    span = _span(account, len(row))
     return PortfolioOrders(span, market.astype(np.uint16), size, orders.price[open_] * markets.tick_size[market])
 
 
@@ -142,9 +193,15 @@ def _of_rows(portfolios: Portfolios, row: Int) -> Portfolios:
     """Portfolios of some accounts out of those of all."""
     span, orders = portfolios.span, portfolios.orders
     if row[-1] - row[0] == len(row) - 1 and (np.diff(row) == 1).all():  # arrays are shared
-        part = slice(int(row[0]), int(row[-1]) + 2)
-        kept = None if orders is None else replace(orders, span=orders.span[part])
-        return replace(portfolios, span=span[part], orders=kept)
+        first, last = int(row[0]), int(row[-1]) + 1
+        rows, part = slice(span[first], span[last]), span[first : last + 1] - span[first]
+        if orders is not None:
+            of, of_orders = orders.span, slice(orders.span[first], orders.span[last])
+            orders = PortfolioOrders(
+                of[first : last + 1] - of[first], orders.instrument[of_orders], orders.size[of_orders],
+                orders.price[of_orders],
+            )  # fmt: skip
+        return Portfolios(part, portfolios.instrument[rows], portfolios.size[rows], orders)
     taken, index = _taken(span, row)
     if orders is not None:
         of_orders, order = _taken(orders.span, row)
