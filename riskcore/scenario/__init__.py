@@ -45,8 +45,8 @@ from .scenario_market import ScenarioMarket
 from .traits import Traits, traits
 
 __all__ = [
-    "Basis", "Charge", "Confidence", "DeltaFloor", "DeltaShock", "Depeg", "Discount", "Fee", "Funding", "Gamma",
-    "Grid", "Group", "GroupOf", "Haircut", "Instruments", "InterSpread", "IntraSpread", "Kind", "Measure", "Minimum",
+    "Basis", "Charge", "Confidence", "DeltaFloor", "DeltaShock", "Depeg", "Discount", "Fee", "Funding", "Gamma", "Grid",
+    "Group", "GroupOf", "Haircut", "Instruments", "InterSpread", "IntraSpread", "Kind", "Measure", "Minimum",
     "Notional", "Offset", "OptionShort", "PortfolioOrders", "Portfolios", "Roll", "Row", "Scenario", "ScenarioMarket",
     "ScenarioModel", "Skew", "SkewShock", "SpreadDelta", "SpreadLeg", "Spreads", "Theta", "Traits", "Vol", "VolShock",
     "decimal_text", "discounts_in_order", "load_scenario_model", "preset_names", "scenario_preset", "traits",
