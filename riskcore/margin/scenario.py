@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,6 @@ from ..kernels.sweep import CHUNK
 from ..market import Prices
 from ..scenario import Kind, Portfolios, ScenarioTable
 from ..scenario import exact as exact_scenario
-from ..scenario.requirement import scratch_of
 from ..state import Accounts
 from ..venue import Venue
 from . import exact
@@ -27,8 +25,6 @@ from .scenario_view import exact_sizes, portfolios_of, with_orders
 
 if TYPE_CHECKING:
     from .._typing import Float, Int
-
-T = TypeVar("T")
 
 _MAX_LOTS = 1 << 53
 _FEW = 64  # accounts below which equity is computed one by one
@@ -79,11 +75,11 @@ def _without_parts(prices: Prices) -> ScenarioPrices:
         separable=arrays,
         layout=_layout(venue, table),
         scenario=table.arrays,
-        quanta=_numeraire(prices, float) / arrays.settle_quantum,
+        quanta=float(numeraire_price(prices)) / arrays.settle_quantum,
         notional=_notional(prices, table),
         alone=np.empty((0, 2)),
         one=_one(0),
-        scratch=scratch_of(table.arrays),
+        scratch=table.scratch(),
     )
 
 
@@ -106,7 +102,7 @@ class ScenarioMargin(MarginModel):
         """Return the table of record, with the prices that equity and the margin functions of borrows need."""
         table = table_of(prices)
         return prices.folded(_without_parts)._replace(
-            alone=np.nan_to_num(table.standalone), one=_one(len(table.value)), scratch=scratch_of(table.arrays)
+            alone=np.nan_to_num(np.stack(table.standalone(), axis=1)), one=_one(len(table.value))
         )
 
     def estimate(
@@ -190,7 +186,7 @@ class _Exact:
         self.table, self.arrays, venue = table_of(prices), folded(prices), prices.venue
         self.rows, self.sizes = exact_sizes(accounts, account, self.arrays.layout, prices)
         self.has_rows = bool(margin.requirement or margin.borrowed or accounts.columns.open_orders[account])
-        self.numeraire = _numeraire(prices, lambda price: Fraction(exact.decimal(price)))
+        self.numeraire = numeraire_price(prices)
         self.settle = Fraction(venue.settle_quantum)
 
     def maintenance(self) -> Fraction:
@@ -258,10 +254,21 @@ def _rounded(amount: Fraction, venue: Venue) -> Fraction:
     return amount if venue.plain_money else round(amount / _PLACES) * _PLACES
 
 
-def _numeraire(prices: Prices, number: Callable[[float], T]) -> T:
-    """Settle units of one of the numeraire."""
+def numeraire_price(prices: Prices) -> Fraction:
+    """Return the settle units of one of the numeraire of the venue's scenario model, exactly.
+
+    Parameters
+    ----------
+    prices : Prices
+        Complete prices of one instant.
+
+    Returns
+    -------
+    Fraction
+        1, or the price of the coin.
+    """
     name = prices.venue.scenario_model.numeraire
-    return number(1.0 if name == "settle" else float(prices.asset[prices.venue.assets.row[name]]))
+    return Fraction(1 if name == "settle" else exact.decimal(prices.asset[prices.venue.assets.row[name]]))
 
 
 def _equity(accounts: Accounts, row: Int, prices: Prices) -> tuple[Float, Float]:
