@@ -64,6 +64,7 @@ _IS_NOT_NEGATIVE = _Rule("must be a finite number >= 0", lambda x: np.isfinite(x
 _IS_WITHIN = _Rule(f"must be from {SMALLEST} to {LARGEST}", lambda x: (x >= SMALLEST) & (x <= LARGEST))
 _IS_NOT_LARGER = _Rule(f"must be at most {LARGEST}", lambda x: x <= LARGEST)
 _IS_RATE = _Rule("must be a number from -1 to 1", lambda x: np.abs(x) <= 1)
+_IS_SHARE = _Rule("must be a number from 0 to 1", lambda x: (x >= 0) & (x <= 1))
 
 
 def _number(*rules: _Rule, required: bool = True, nullable: bool = False) -> _Column:
@@ -86,6 +87,7 @@ def _price(*, required: bool = True, nullable: bool = False) -> _Column:
     return _number(_IS_POSITIVE, _IS_WITHIN, required=required, nullable=nullable)
 
 
+_CONFIDENCE = _number(_IS_SHARE, required=False, nullable=True)
 _ACCOUNT = _Column("id")
 _TIME = _Column("time")
 _NAME = _Column("text")
@@ -98,6 +100,9 @@ ACTIONS = (
     "leverage", "confirm",
 )  # fmt: skip
 """Actions of the table `activity`."""
+
+KINDS = ("PERP", "IPERP", "DATED", "IDATED", "OPTION", "SPOT")
+"""Kinds of the table `instruments`."""
 
 _LEVERAGE_LIMIT = _number(
     _Rule("must be from 0.001 to 10**9", lambda x: (x >= 0.001) & (x <= 1e9)), required=False, nullable=True
@@ -252,6 +257,52 @@ _TABLES = {
             "sequence": _finite(required=False),
         }
     ),
+    "instruments": _Table(
+        {
+            "market": _NAME,
+            "kind": _Column("text", (_Rule(f"must be one of {', '.join(KINDS)}", lambda x: x.isin(KINDS)),)),
+            "underlying": _Column("text or none", required=False),
+            "expiry": _Column("time if given", required=False),
+            "strike": _price(required=False, nullable=True),
+            "right": _Column("text or none", required=False),
+            "settles_in_coin": _Column("flag or none", required=False),
+            "contract": _positive(required=False, nullable=True),
+        },
+        unique=("market",),
+    ),
+    "terms": _Table(
+        {
+            "underlying": _NAME,
+            "expiry": _TIME,
+            "forward": _price(required=False, nullable=True),
+            "rate": _number(_IS_RATE, required=False, nullable=True),
+            "average": _price(required=False, nullable=True),
+            "forward_confidence": _CONFIDENCE,
+            "rate_confidence": _CONFIDENCE,
+            "volatility_confidence": _CONFIDENCE,
+        },
+        unique=("underlying", "expiry"),
+    ),
+    "surface": _Table(
+        {
+            "underlying": _NAME,
+            "expiry": _TIME,
+            "strike": _price(),
+            "volatility": _number(_IS_NOT_NEGATIVE, _IS_NOT_LARGER),
+        },
+        unique=("underlying", "expiry", "strike"),
+    ),
+    "underlyings": _Table(
+        {
+            "underlying": _NAME,
+            "index": _price(required=False, nullable=True),
+            "confidence": _CONFIDENCE,
+            "perpetual_confidence": _CONFIDENCE,
+        },
+        unique=("underlying",),
+    ),
+    "sizes": _Table({"account": _ACCOUNT, "market": _NAME, "size": _finite()}),
+    "size_orders": _Table({"account": _ACCOUNT, "market": _NAME, "size": _finite(), "price": _positive()}),
 }
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from .._typing import Float, Int
 from ..boundary import RiskDataError, frames
+from ..boundary.threads import thread_count
 from ..kernels.layouts import SweepColumns
 from ..market import PriceMap, Prices, PriceTable
 from ..state import Accounts, chunk_count
@@ -33,7 +34,6 @@ from .sweep import (
     margin_tables,
     selected,
     selection,
-    thread_count,
 )
 
 T = TypeVar("T")

@@ -10,13 +10,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from .._typing import Float
+from ..boundary.threads import in_chunks
 from ..kernels import liquidation_price as kernels
 from ..kernels.margin_model import account_margins
 from ..market import PriceMap, Prices
 from ..state import Accounts
 from ..venue import Venue
 from .model import model_of
-from .sweep import ACCOUNTS_PER_THREAD, in_chunks
+from .sweep import ACCOUNTS_PER_THREAD
 
 
 @dataclass(frozen=True)

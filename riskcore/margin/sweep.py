@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -15,6 +13,7 @@ import pandas as pd
 
 from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, as_html, as_text, counted, escaped, frame_as_html
+from ..boundary.threads import in_chunks
 from ..kernels import margin as kernels
 from ..kernels import margin_model, sweep
 from ..kernels.layouts import SweepColumns
@@ -657,29 +656,3 @@ def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None
 def _of_nobody(ids: np.dtype[Any]) -> MarginTable:
     nothing = np.empty(0)
     return MarginTable(np.empty(0, ids), nothing, nothing, nothing, nothing, np.empty(0, np.uint8))
-
-
-def in_chunks(chunk: Callable[[int, int], None], count: int, threads: int | None, per_thread: int) -> None:
-    """Run a kernel over ``count`` accounts or chunks in chunks ``first:last``, one to a thread.
-
-    Chunks write disjoint rows, so the bits are the same for any number.
-    """
-    threads = thread_count(threads, count, per_thread)
-    edges = [count * n // threads for n in range(threads + 1)]
-    if threads == 1:
-        chunk(0, count)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(chunk, edges[:-1], edges[1:]))
-
-
-def thread_count(threads: int | None, count: int, per_thread: int) -> int:
-    """Threads to take: None is every core, when there are enough accounts or chunks to gain from it."""
-    if threads is None:
-        cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
-        threads = min(cores, count // per_thread + 1)
-    if not isinstance(threads, int | np.integer) or isinstance(threads, bool):
-        raise RiskDataError("threads", None, "must be a whole number >= 1, or None", value=threads)
-    if threads < 1:
-        raise ValueError(f"threads must be >= 1, not {threads}")
-    return min(int(threads), max(count, 1))
