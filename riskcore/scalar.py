@@ -46,7 +46,7 @@ from .kernels.small_books import Liquidation, Slice
 from .liquidation import slice_rules
 from .market import PriceMap, Prices, Tick
 from .state import Accounts, Orders, did_you_mean
-from .venue import Venue, must_be_venue
+from .venue import Venue, must_be_perpetual, must_be_venue
 
 __all__ = [
     "BELOW_AUTO_CLOSE", "DOUBT", "LIQUIDATING", "NOT_WHOLE", "SAFE", "Fill", "Liquidation", "MarginSums", "Slice",
@@ -335,6 +335,7 @@ def _made(
     accounts: Accounts, account: int, venue: Venue, markets: Iterable[int], prices: tuple[PriceMap | None, ...]
 ) -> SmallAccount:
     """Make a small account of an account row, with rows in these markets."""
+    must_be_perpetual(venue, "a small account")
     if venue.policy.margin_model != "separable":
         rule = "must be 'separable': a small account has no other margin model"
         raise RiskDataError("venue", "policy.margin_model", rule, value=venue.policy.margin_model)

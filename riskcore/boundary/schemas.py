@@ -18,7 +18,7 @@ from .._typing import Int
 from .errors import RiskDataError
 from .escaping import as_text, is_unicode
 from .frames import as_frame, missing, must_have
-from .timestamps import _fit_int64, _times_if_given, moment, times
+from .timestamps import _fit_int64, _times_if_given, expiries, moment, times
 
 _MISSING = "must not be missing"
 
@@ -45,6 +45,8 @@ class _Column:
         "json",
         "time",
         "time if given",
+        "expiry",
+        "expiry if given",
     ]
     rules: tuple[_Rule, ...] = ()
     required: bool = True
@@ -90,6 +92,7 @@ def _price(*, required: bool = True, nullable: bool = False) -> _Column:
 _CONFIDENCE = _number(_IS_SHARE, required=False, nullable=True)
 _ACCOUNT = _Column("id")
 _TIME = _Column("time")
+_EXPIRY = _Column("expiry")
 _NAME = _Column("text")
 _SIDE = _Column("text", (_Rule("must be 'bid' or 'ask'", lambda x: x.isin(["bid", "ask"])),))
 _DIRECTION = _Column("text", (_Rule("must be 'long' or 'short'", lambda x: x.isin(["long", "short"])),))
@@ -262,7 +265,7 @@ _TABLES = {
             "market": _NAME,
             "kind": _Column("text", (_Rule(f"must be one of {', '.join(KINDS)}", lambda x: x.isin(KINDS)),)),
             "underlying": _Column("text or none", required=False),
-            "expiry": _Column("time if given", required=False),
+            "expiry": _Column("expiry if given", required=False),
             "strike": _price(required=False, nullable=True),
             "right": _Column("text or none", required=False),
             "settles_in_coin": _Column("flag or none", required=False),
@@ -273,7 +276,7 @@ _TABLES = {
     "terms": _Table(
         {
             "underlying": _NAME,
-            "expiry": _TIME,
+            "expiry": _EXPIRY,
             "forward": _price(required=False, nullable=True),
             "rate": _number(_IS_RATE, required=False, nullable=True),
             "average": _price(required=False, nullable=True),
@@ -286,7 +289,7 @@ _TABLES = {
     "surface": _Table(
         {
             "underlying": _NAME,
-            "expiry": _TIME,
+            "expiry": _EXPIRY,
             "strike": _price(),
             "volatility": _number(_IS_NOT_NEGATIVE, _IS_NOT_LARGER),
         },
@@ -398,6 +401,10 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
             frame[name] = times(table, frame[name], unit=unit, own_clock=own_clock)
         elif kind == "time if given":
             frame[name] = _times_if_given(table, frame[name], name, unit, own_clock)
+        elif kind == "expiry":
+            frame[name] = times(table, expiries(frame[name]), name, unit=unit, own_clock=own_clock)
+        elif kind == "expiry if given":
+            frame[name] = _times_if_given(table, expiries(frame[name]), name, unit, own_clock)
         elif kind == "id":
             frame[name] = _ids(table, name, frame[name])
         elif kind == "id if given":  # else that of the account
@@ -541,7 +548,7 @@ def _duplicate(table: str, frame: pd.DataFrame, original: pd.DataFrame) -> tuple
         return None
     row = int(repeated.argmax())
     values = [(name, original[name].iloc[row]) for name in key]
-    value = ", ".join(moment(v) if name == "time" else str(v) for name, v in values if v is not None)
+    value = ", ".join(moment(v) if name in ("time", "expiry") else str(v) for name, v in values if v is not None)
     return row, RiskDataError(table, "+".join(key), "must not appear twice", row=row, value=value)
 
 

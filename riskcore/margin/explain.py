@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..boundary import RiskDataError, as_text
-from ..market import PriceMap, Prices
+from ..market import PriceMap, Prices, Tick
 from ..state import Accounts, must_fit
 from ..venue import IMF, MMF, Venue
 from . import exact
@@ -23,7 +23,7 @@ _AMOUNTS = ("net_equity", "exposure", "initial_margin", "maintenance_margin")
 def explain_margin(
     accounts: Accounts,
     venue: Venue,
-    prices: PriceMap,
+    prices: PriceMap | Tick,
     account: int | str,
     *,
     indexes: PriceMap | None = None,

@@ -13,7 +13,7 @@ from .._typing import Float
 from ..boundary.threads import in_chunks
 from ..kernels import liquidation_price as kernels
 from ..kernels.margin_model import account_margins
-from ..market import PriceMap, Prices
+from ..market import PriceMap, Prices, Tick
 from ..state import Accounts
 from ..venue import Venue
 from .model import model_of
@@ -75,7 +75,7 @@ class LiquidationPrices:
 def liquidation_prices(
     accounts: Accounts,
     venue: Venue,
-    prices: PriceMap,
+    prices: PriceMap | Tick,
     *,
     indexes: PriceMap | None = None,
     asset_prices: PriceMap | None = None,

@@ -13,7 +13,7 @@ from .._limits import LARGEST
 from .._typing import Int
 from ..boundary import RiskDataError, as_text, schemas
 from ..kernels import liquidation_price as kernels
-from ..market import PriceMap, Prices, Rule, by_symbol
+from ..market import PriceMap, Prices, Rule, Tick, by_symbol
 from ..state import Accounts, must_fit
 from ..venue import Venue
 from .model import folded, model_of
@@ -25,7 +25,7 @@ Shocks: TypeAlias = "PriceMap | float"
 def what_if(
     accounts: Accounts,
     venue: Venue,
-    prices: PriceMap,
+    prices: PriceMap | Tick,
     *,
     fills: pd.DataFrame | None = None,
     transfers: pd.DataFrame | None = None,
@@ -91,7 +91,7 @@ def what_if(
 def largest_orders(
     accounts: Accounts,
     venue: Venue,
-    prices: PriceMap,
+    prices: PriceMap | Tick,
     market: str,
     *,
     account: Sequence[int | str] | int | str | None = None,

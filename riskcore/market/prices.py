@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -94,7 +94,7 @@ class Prices:
         cls,
         venue: Venue,
         accounts: Accounts,
-        marks: PriceMap,
+        marks: PriceMap | Tick,
         indexes: PriceMap | None = None,
         asset_prices: PriceMap | None = None,
         open_interest: PriceMap | None = None,
@@ -107,8 +107,10 @@ class Prices:
             The venue of the markets and assets.
         accounts : Accounts
             The state.
-        marks, indexes, asset_prices, open_interest
-            As of `Tick`. Keys of ``marks`` that are asset symbols count as asset prices.
+        marks : mapping of str to float, Series or Tick
+            Marks as of `Tick`, where keys that are asset symbols count as asset prices; or a tick with all prices.
+        indexes, asset_prices, open_interest
+            As of `Tick`; None beside a tick.
 
         Returns
         -------
@@ -132,6 +134,9 @@ class Prices:
         riskcore.boundary.errors.RiskDataError: marks.SOL_USDC_PERP: an account holds it: a mark is needed
         """
         must_fit(accounts, venue)
+        if isinstance(marks, Tick):
+            must_stand_alone({"indexes": indexes, "asset_prices": asset_prices, "open_interest": open_interest})
+            return cls.of_tick(venue, accounts, marks)
         markets, assets = venue.markets, venue.assets
         by_name = dict(_pairs("marks", marks))
         direct = {k: by_name.pop(k) for k in assets.symbol if k in by_name and k not in markets.symbol}
@@ -785,6 +790,32 @@ _OF_MARKETS = (
     ("open_interest", NOT_NEGATIVE), ("funding_rates", _RATE),
 )  # fmt: skip
 """Numbers of a tick by market, and their ranges."""
+
+
+def must_stand_alone(beside: Mapping[str, object]) -> None:
+    """Refuse prices that are given beside a tick, which has its own.
+
+    Parameters
+    ----------
+    beside : mapping of str to object
+        The arguments by name, None where one is missing.
+
+    Raises
+    ------
+    RiskDataError
+        One of them is given.
+
+    Examples
+    --------
+    >>> from riskcore.market.prices import must_stand_alone
+    >>> must_stand_alone({"indexes": {"BTC_USDC_PERP": 60_000.0}})
+    Traceback (most recent call last):
+        ...
+    riskcore.boundary.errors.RiskDataError: indexes: must be None beside a Tick, which has its own
+    """
+    for name, given in beside.items():
+        if given is not None:
+            raise RiskDataError(name, None, "must be None beside a Tick, which has its own")
 
 
 def _must_be_in_range(venue: Venue, mark: Float) -> None:

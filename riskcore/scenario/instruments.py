@@ -229,7 +229,7 @@ class Instruments:
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"market": ["F"], "kind": ["DATED"], "underlying": ["BTC"], "expiry": ["2026-03-27"]})
         >>> Instruments.from_frame(frame).term_expiry
-        array([1774569600000000000])
+        array([1774598400000000000])
         """
         return self._terms[2]
 

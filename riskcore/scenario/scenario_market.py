@@ -217,7 +217,9 @@ class ScenarioMarket:
         --------
         >>> import pandas as pd
         >>> from riskcore.scenario import Instruments, ScenarioMarket
-        >>> frame = pd.DataFrame({"market": ["F"], "kind": ["DATED"], "underlying": ["BTC"], "expiry": ["2027-01-01"]})
+        >>> frame = pd.DataFrame(
+        ...     {"market": ["F"], "kind": ["DATED"], "underlying": ["BTC"], "expiry": ["2027-01-01T00:00Z"]}
+        ... )
         >>> instruments = Instruments.from_frame(frame)
         >>> ScenarioMarket.read(instruments, "2026-01-01").years(instruments)
         array([1.])
