@@ -60,7 +60,7 @@ from .record import (
     touched,
 )
 from .state import Accounts, Growth, Ledger, Opened, Pools, Proposal, did_you_mean, must_fit
-from .venue import Venue, check_adl_policy
+from .venue import Venue, check_adl_policy, must_be_perpetual
 
 _MAX_RECORDED_BYTES = 256 << 20  # bytes of ticks in memory
 _MAX_PRICES = 50_000_000  # of the instants of a tick in all markets, which are in memory together
@@ -227,6 +227,7 @@ class Engine:
     ) -> None:  # fmt: skip
         must_fit(accounts, venue)
         check_adl_policy(venue.policy)
+        must_be_perpetual(venue, "an engine")
         if not isinstance(book, str) or book not in run_folder.BOOKS:
             raise RiskDataError("book", None, f"must be one of {', '.join(run_folder.BOOKS)}", value=as_text(book))
         self._book, venue = book, _of_ticks(venue) if book == "host" else venue

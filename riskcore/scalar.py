@@ -43,7 +43,7 @@ from .kernels.small_books import Liquidation, Slice
 from .liquidation import cap_quanta, slice_rows, slice_rules
 from .market import PriceMap, Prices, Tick
 from .state import Accounts, Orders, did_you_mean
-from .venue import Venue, must_be_venue
+from .venue import Venue, must_be_perpetual, must_be_venue
 
 __all__ = [
     "BELOW_AUTO_CLOSE", "DOUBT", "LIQUIDATING", "NOT_WHOLE", "SAFE", "Fill", "Liquidation", "MarginSums", "Slice",
@@ -332,6 +332,7 @@ def _made(
     prices: tuple[PriceMap, PriceMap | None, PriceMap | None, PriceMap | None],
 ) -> SmallAccount:
     """Make a small account of an account row, with rows in these markets."""
+    must_be_perpetual(venue, "a small account")
     if venue.policy.margin_model != "separable":
         rule = "must be 'separable': a small account has no other margin model"
         raise RiskDataError("venue", "policy.margin_model", rule, value=venue.policy.margin_model)

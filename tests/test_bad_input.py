@@ -513,7 +513,7 @@ VENUES = [
     # where, what it becomes (None: left out), what is said
     ("settle_asset", None, "venue: Object missing required field `settle_asset`"),
     ("settle_asset", 7, "venue: Expected `str`, got `int` - at `$.settle_asset`"),
-    ("markets", [], "venue.markets: must hold at least one market of marketType PERP or IPERP"),
+    ("markets", [], "venue.markets: must hold at least one market of marketType PERP, IPERP, DATED, IDATED, OPTION"),
     ("markets.0.marketType", None, "venue: Object missing required field `marketType` - at `$.markets[0]`"),
     ("markets.1.symbol", BTC, "venue.markets[1].symbol, value 'BTC_USDC_PERP': must not appear twice"),
     ("markets.0.mmfFunction", None, "venue.markets[0].mmfFunction: a PERP market needs it"),

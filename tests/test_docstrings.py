@@ -4,12 +4,14 @@ import importlib
 import inspect
 import re
 import types
+from enum import EnumType
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = [
     "adl_study", "audit", "boundary", "hosts.pandas_loop", "io", "io.venues", "margin", "margin.screen",
-    "market", "market.guards", "record", "run", "run.report", "sample", "scalar", "state", "venue",
+    "market", "market.guards", "options", "options_sample", "record", "run", "run.report", "sample", "scalar",
+    "scenario", "state", "venue",
 ]  # fmt: skip
 VENUES = ["backpack", "binance", "ccxt", "dydx", "hyperliquid"]
 FACES = ["riskcore", *(f"riskcore.{name}" for name in (*PACKAGES, *(f"io.venues.{venue}" for venue in VENUES)))]
@@ -96,7 +98,9 @@ def violations(value):
     expected = [n for n, p in signature.parameters.items() if not str(p.annotation).startswith(declared)]
     expected = [name for name in expected if name not in ("self", "cls") and not name.startswith("_")]
     described = found.get("Parameters", "")
-    if isinstance(value, type) and any(hasattr(value, mark) for mark in FIELDS):
+    if isinstance(value, EnumType):
+        expected = list(value.__members__)
+    if isinstance(value, EnumType) or (isinstance(value, type) and any(hasattr(value, mark) for mark in FIELDS)):
         described += "\n" + found.get("Attributes", "")
     if entries(described) != expected:
         yield f"describes {', '.join(entries(described)) or 'nothing'} where it takes {', '.join(expected)}"

@@ -18,7 +18,7 @@ from .._typing import Int
 from .errors import RiskDataError
 from .escaping import as_text, is_unicode
 from .frames import as_frame, missing, must_have
-from .timestamps import _fit_int64, _times_if_given, moment, times
+from .timestamps import _fit_int64, _times_if_given, expiries, moment, times
 
 _MISSING = "must not be missing"
 
@@ -45,6 +45,8 @@ class _Column:
         "json",
         "time",
         "time if given",
+        "expiry",
+        "expiry if given",
     ]
     rules: tuple[_Rule, ...] = ()
     required: bool = True
@@ -64,6 +66,7 @@ _IS_NOT_NEGATIVE = _Rule("must be a finite number >= 0", lambda x: np.isfinite(x
 _IS_WITHIN = _Rule(f"must be from {SMALLEST} to {LARGEST}", lambda x: (x >= SMALLEST) & (x <= LARGEST))
 _IS_NOT_LARGER = _Rule(f"must be at most {LARGEST}", lambda x: x <= LARGEST)
 _IS_RATE = _Rule("must be a number from -1 to 1", lambda x: np.abs(x) <= 1)
+_IS_SHARE = _Rule("must be a number from 0 to 1", lambda x: (x >= 0) & (x <= 1))
 
 
 def _number(*rules: _Rule, required: bool = True, nullable: bool = False) -> _Column:
@@ -86,8 +89,10 @@ def _price(*, required: bool = True, nullable: bool = False) -> _Column:
     return _number(_IS_POSITIVE, _IS_WITHIN, required=required, nullable=nullable)
 
 
+_CONFIDENCE = _number(_IS_SHARE, required=False, nullable=True)
 _ACCOUNT = _Column("id")
 _TIME = _Column("time")
+_EXPIRY = _Column("expiry")
 _NAME = _Column("text")
 _SIDE = _Column("text", (_Rule("must be 'bid' or 'ask'", lambda x: x.isin(["bid", "ask"])),))
 _DIRECTION = _Column("text", (_Rule("must be 'long' or 'short'", lambda x: x.isin(["long", "short"])),))
@@ -98,6 +103,9 @@ ACTIONS = (
     "leverage", "confirm",
 )  # fmt: skip
 """Actions of the table `activity`."""
+
+KINDS = ("PERP", "IPERP", "DATED", "IDATED", "OPTION", "SPOT")
+"""Kinds of the table `instruments`."""
 
 _LEVERAGE_LIMIT = _number(
     _Rule("must be from 0.001 to 10**9", lambda x: (x >= 0.001) & (x <= 1e9)), required=False, nullable=True
@@ -252,6 +260,56 @@ _TABLES = {
             "sequence": _finite(required=False),
         }
     ),
+    "instruments": _Table(
+        {
+            "market": _NAME,
+            "kind": _Column("text", (_Rule(f"must be one of {', '.join(KINDS)}", lambda x: x.isin(KINDS)),)),
+            "underlying": _Column("text or none", required=False),
+            "expiry": _Column("expiry if given", required=False),
+            "strike": _price(required=False, nullable=True),
+            "right": _Column("text or none", required=False),
+            "settles_in_coin": _Column("flag or none", required=False),
+            "contract": _positive(required=False, nullable=True),
+        },
+        unique=("market",),
+    ),
+    "volatilities": _Table(
+        {"time": _TIME, "market": _NAME, "volatility": _number(_IS_NOT_NEGATIVE, _IS_NOT_LARGER)},
+        unique=("time", "market"),
+    ),
+    "terms": _Table(
+        {
+            "underlying": _NAME,
+            "expiry": _EXPIRY,
+            "forward": _price(required=False, nullable=True),
+            "rate": _number(_IS_FINITE, required=False, nullable=True),
+            "average": _price(required=False, nullable=True),
+            "forward_confidence": _CONFIDENCE,
+            "rate_confidence": _CONFIDENCE,
+            "volatility_confidence": _CONFIDENCE,
+        },
+        unique=("underlying", "expiry"),
+    ),
+    "surface": _Table(
+        {
+            "underlying": _NAME,
+            "expiry": _EXPIRY,
+            "strike": _price(),
+            "volatility": _number(_IS_NOT_NEGATIVE, _IS_NOT_LARGER),
+        },
+        unique=("underlying", "expiry", "strike"),
+    ),
+    "underlyings": _Table(
+        {
+            "underlying": _NAME,
+            "index": _price(required=False, nullable=True),
+            "confidence": _CONFIDENCE,
+            "perpetual_confidence": _CONFIDENCE,
+        },
+        unique=("underlying",),
+    ),
+    "sizes": _Table({"account": _ACCOUNT, "market": _NAME, "size": _finite()}),
+    "size_orders": _Table({"account": _ACCOUNT, "market": _NAME, "size": _finite(), "price": _positive()}),
 }
 
 
@@ -347,6 +405,10 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
             frame[name] = times(table, frame[name], unit=unit, own_clock=own_clock)
         elif kind == "time if given":
             frame[name] = _times_if_given(table, frame[name], name, unit, own_clock)
+        elif kind == "expiry":
+            frame[name] = times(table, expiries(frame[name]), name, unit=unit, own_clock=own_clock)
+        elif kind == "expiry if given":
+            frame[name] = _times_if_given(table, expiries(frame[name]), name, unit, own_clock)
         elif kind == "id":
             frame[name] = _ids(table, name, frame[name])
         elif kind == "id if given":  # else that of the account
@@ -490,7 +552,7 @@ def _duplicate(table: str, frame: pd.DataFrame, original: pd.DataFrame) -> tuple
         return None
     row = int(repeated.argmax())
     values = [(name, original[name].iloc[row]) for name in key]
-    value = ", ".join(moment(v) if name == "time" else str(v) for name, v in values if v is not None)
+    value = ", ".join(moment(v) if name in ("time", "expiry") else str(v) for name, v in values if v is not None)
     return row, RiskDataError(table, "+".join(key), "must not appear twice", row=row, value=value)
 
 

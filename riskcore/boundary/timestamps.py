@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -121,6 +121,29 @@ def instant(table: str, value: Any, unit: str = "ns", before: int | None = None)
         if _within(number, "ns") or _on_own_clock(number, before):
             return number
     return int(times(table, pd.Series([value], dtype=object), unit=unit)[0])
+
+
+def expiry(table: str, value: Any, unit: str = "ns") -> int:
+    """Nanoseconds of one expiry of a contract, as of `instant`; a day without a time is `EXPIRY_TIME` of it."""
+    return instant(table, _with_time(value), unit)
+
+
+def expiries(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Expiries of contracts, days without a time at `EXPIRY_TIME`; other values are left as they are."""
+    if values.dtype.kind != "O" and not pd.api.types.is_string_dtype(values.dtype):
+        return values
+    # not Series.map, which makes floats of whole numbers beside a missing one
+    return pd.Series([_with_time(value) for value in values], values.index, dtype=object)
+
+
+EXPIRY_TIME = "T08:00Z"
+"""Time of the day, UTC, at which contracts expire if their expiry is a day alone."""
+
+
+def _with_time(value: Any) -> Any:
+    if isinstance(value, str):
+        return value + EXPIRY_TIME if len(value) == len("2026-03-27") and "T" not in value else value
+    return f"{value}{EXPIRY_TIME}" if isinstance(value, date) and not isinstance(value, datetime) else value
 
 
 def _on_own_clock(value: int, before: int | None) -> bool:

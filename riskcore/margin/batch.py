@@ -8,7 +8,7 @@ inside, and the block's rows compute the others alone (docs/decisions/0014-price
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, overload
@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Float, Int
-from ..boundary import RiskDataError, frames
+from ..boundary import RiskDataError
+from ..boundary.threads import thread_count
 from ..kernels.layouts import SweepColumns
-from ..market import PriceMap, Prices, PriceTable
+from ..market import PriceMap, Prices, PriceTable, Tick, read_prices
 from ..state import Accounts, chunk_count
 from ..venue import Venue
 from .model import model_of
@@ -33,7 +34,6 @@ from .sweep import (
     margin_tables,
     selected,
     selection,
-    thread_count,
 )
 
 T = TypeVar("T")
@@ -192,7 +192,7 @@ def join_tables(tables: tuple[MarginTable, ...] | list[MarginTable]) -> pd.DataF
 def sweep(
     accounts: Accounts,
     venue: Venue,
-    prices: pd.DataFrame,
+    prices: pd.DataFrame | Sequence[Tick],
     *,
     indexes: PriceMaps | None = ...,
     asset_prices: PriceMaps | None = ...,
@@ -205,7 +205,7 @@ def sweep(
 def sweep(
     accounts: Accounts,
     venue: Venue,
-    prices: PriceMap,
+    prices: PriceMap | Tick,
     *,
     indexes: PriceMap | None = ...,
     asset_prices: PriceMap | None = ...,
@@ -234,11 +234,12 @@ def sweep(
         The state.
     venue : Venue
         The venue whose markets and margin functions apply; the accounts were read with one of the same units.
-    prices : mapping of str to float, Series or DataFrame
-        Mark price by market symbol, settle units (asset symbols are taken as asset prices); or a frame with a column
-        per market and a row per instant, NaN where a market without positions has no price.
+    prices : mapping of str to float, Series, Tick, DataFrame or list of Tick
+        Mark price by market symbol, settle units (asset symbols are taken as asset prices), or a tick; or many of them:
+        a frame with a column per market and a row per instant, NaN where a market without positions has no price, or a
+        list of ticks. A venue with options needs ticks.
     indexes, asset_prices, open_interest : mapping of str to float, Series or DataFrame, optional
-        As of `Tick`; beside a frame of prices also a frame of the same index.
+        As of `Tick`; beside a frame of prices also a frame of the same index. None beside a tick, which has its own.
     threads : int, optional
         Number of threads, >= 1; None takes every core when there are enough accounts to gain from it. The bits are the
         same for any number.
@@ -249,7 +250,7 @@ def sweep(
     Returns
     -------
     MarginTable or MarginTables
-        MarginTables for a frame of prices: all of them at once; `sweep_rows` gives one after another.
+        MarginTables for a frame of prices or a list of ticks, all at once; `sweep_rows` gives one after another.
 
     Raises
     ------
@@ -276,20 +277,19 @@ def sweep(
     >>> table.net_equity.tolist()
     [30.0, 425.0]
     """
-    if frames.is_frame(prices):
-        if out is not None:
-            raise RiskDataError("out", None, "must be None with a frame of prices: each row has a table of its own")
-        others = indexes, asset_prices, open_interest
-        return MarginTables(tuple(sweep_table(accounts, PriceTable.read(venue, accounts, prices, *others), threads)))
-    read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
-    return margin_table(accounts, read, threads=threads, out=out)
+    read = read_prices(venue, accounts, prices, indexes, asset_prices, open_interest)
+    if isinstance(read, Prices):
+        return margin_table(accounts, read, threads=threads, out=out)
+    if out is not None:
+        raise RiskDataError("out", None, "must be None with a frame of prices: each row has a table of its own")
+    return MarginTables(tuple(sweep_table(accounts, read, threads)))
 
 
 @overload
 def select(
     accounts: Accounts,
     venue: Venue,
-    prices: pd.DataFrame,
+    prices: pd.DataFrame | Sequence[Tick],
     *,
     indexes: PriceMaps | None = ...,
     asset_prices: PriceMaps | None = ...,
@@ -302,7 +302,7 @@ def select(
 def select(
     accounts: Accounts,
     venue: Venue,
-    prices: PriceMap,
+    prices: PriceMap | Tick,
     *,
     indexes: PriceMap | None = ...,
     asset_prices: PriceMap | None = ...,
@@ -356,17 +356,16 @@ def select(
     >>> selection.account.tolist()
     [1]
     """
-    if frames.is_frame(prices):
-        table = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
-        return Selections(tuple(select_table(accounts, table, threads, lambda each: each.row)), accounts, table)
-    read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
-    return selection(accounts, read, threads=threads)
+    read = read_prices(venue, accounts, prices, indexes, asset_prices, open_interest)
+    if isinstance(read, Prices):
+        return selection(accounts, read, threads=threads)
+    return Selections(tuple(select_table(accounts, read, threads, lambda each: each.row)), accounts, read)
 
 
 def sweep_rows(
     accounts: Accounts,
     venue: Venue,
-    prices: pd.DataFrame,
+    prices: pd.DataFrame | Sequence[Tick],
     *,
     indexes: PriceMaps | None = None,
     asset_prices: PriceMaps | None = None,
@@ -381,8 +380,8 @@ def sweep_rows(
     ----------
     accounts, venue
         As of `sweep`.
-    prices : DataFrame
-        Mark prices, settle units: a column per market and a row per instant.
+    prices : DataFrame or list of Tick
+        Mark prices, settle units: a column per market and a row per instant. Or ticks.
     indexes, asset_prices, open_interest, threads
         As of `sweep`.
 

@@ -4,7 +4,7 @@ from .books import Books
 from .funding_rates import NO_FUNDING, FundingEntries
 from .index import cross_venue_index
 from .path import Path
-from .price_table import PriceTable
+from .price_table import PriceTable, is_table, read_prices
 from .prices import Prices, UnitPrices, asset_values, open_lots, unit_prices_at
 from .reading import PriceMap, Rule, by_symbol, first_bad_bar
 from .scheduled import Scheduled, Segment, read_scheduled
@@ -29,7 +29,9 @@ __all__ = [
     "by_symbol",
     "cross_venue_index",
     "first_bad_bar",
+    "is_table",
     "open_lots",
+    "read_prices",
     "read_scheduled",
     "unit_prices_at",
 ]

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
 
 from .._typing import Float, Int
 from ..boundary import RiskDataError, as_text, frames
+from ..scenario import ScenarioMarket
 from ..state import Accounts, must_fit
 from ..venue import Venue
-from .prices import Prices, UnitPrices, asset_values, holds_lots, holds_quanta, unit_prices_at
+from . import scenario_data
+from .prices import (
+    Prices,
+    UnitPrices,
+    asset_values,
+    holds_lots,
+    holds_quanta,
+    must_need_no_time,
+    must_stand_alone,
+    open_lots,
+    unit_prices_at,
+)
 from .reading import NOT_NEGATIVE, POSITIVE, PriceMap, Rule, by_symbol, by_time, no_prices, of_row
 from .tick import Tick
 
@@ -35,6 +47,8 @@ class PriceTable:
         Open interest in lots by the accounts' positions, where a margin function may ask for it.
     venue : Venue
         The venue of the markets and assets.
+    scenarios : tuple of ScenarioMarket, length T, optional
+        As of `Prices`, where the instants are those of ticks.
 
     Examples
     --------
@@ -56,6 +70,7 @@ class PriceTable:
     asset: Float
     open_lots: Int
     venue: Venue
+    scenarios: tuple[ScenarioMarket, ...] | None = None
 
     @classmethod
     def of(
@@ -132,7 +147,7 @@ class PriceTable:
         cls,
         venue: Venue,
         accounts: Accounts,
-        marks: pd.DataFrame,
+        marks: pd.DataFrame | Sequence[Tick],
         indexes: PriceMap | pd.DataFrame | None = None,
         asset_prices: PriceMap | pd.DataFrame | None = None,
         open_interest: PriceMap | pd.DataFrame | None = None,
@@ -147,10 +162,10 @@ class PriceTable:
             The venue of the markets and assets.
         accounts : Accounts
             The state.
-        marks : DataFrame
-            Mark prices, settle units; the index has the labels of the instants.
+        marks : DataFrame or list of Tick
+            Mark prices, settle units; the index has the labels of the instants. Or ticks, whose times are the labels.
         indexes, asset_prices, open_interest : mapping of str to float, Series or DataFrame, optional
-            As of `Prices.read`, the same at every instant, or frames with the index of ``marks``.
+            As of `Prices.read`, the same at every instant, or frames with the index of ``marks``; None beside ticks.
 
         Returns
         -------
@@ -176,7 +191,10 @@ class PriceTable:
         """
         must_fit(accounts, venue)
         markets, assets = venue.markets.row, venue.assets.row
-
+        if _are_ticks(marks):
+            must_stand_alone({"indexes": indexes, "asset_prices": asset_prices, "open_interest": open_interest})
+            return cls.of_ticks(venue, accounts, marks)
+        must_need_no_time(venue)
         marks = _wide("marks", marks)
 
         def rows(table: str, source: Any, symbols: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:
@@ -204,6 +222,58 @@ class PriceTable:
             rows("indexes", indexes, markets, "a market"),
             rows("open_interest", open_interest, markets, "a market", NOT_NEGATIVE),
             asset,
+        )
+
+    @classmethod
+    def of_ticks(cls, venue: Venue, accounts: Accounts, ticks: Sequence[Tick]) -> PriceTable:
+        """Collect the prices of ticks, unguarded.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets and assets.
+        accounts : Accounts
+            The state.
+        ticks : sequence of Tick
+            T ticks; their times are the labels.
+
+        Returns
+        -------
+        PriceTable
+            Complete prices.
+
+        Raises
+        ------
+        RiskDataError
+            As `Prices.of_tick`; the message names the time.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.market import PriceTable
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> ticks = [rc.Tick(0, {"SOL_USDC_PERP": 195.0}), rc.Tick(1_000_000_000, {"SOL_USDC_PERP": 194.0})]
+        >>> PriceTable.of_ticks(venue, accounts, ticks).mark[:, 2].tolist()
+        [195.0, 194.0]
+        """
+        must_fit(accounts, venue)
+        if not ticks:
+            raise RiskDataError("marks", None, "must have at least one tick")
+        rows = []
+        for tick in ticks:
+            with of_row(tick.time):
+                rows.append(Prices.of_tick(venue, accounts, tick))
+        return cls(
+            time=pd.Index([tick.time for tick in ticks]),
+            mark=np.array([row.mark for row in rows]),
+            index=np.array([row.index for row in rows]),
+            open_interest=np.array([row.open_interest for row in rows]),
+            given_asset=np.array([row.own_asset for row in rows]),
+            asset=np.array([row.asset for row in rows]),
+            open_lots=open_lots(venue, accounts, no_prices(len(venue.markets.symbol))),
+            venue=venue,
+            scenarios=tuple(row.scenario for row in rows if row.scenario is not None) or None,
         )
 
     def __len__(self) -> int:
@@ -254,7 +324,15 @@ class PriceTable:
             funding_rate=none,
             open_lots=np.where(np.isnan(self.open_interest[t]), self.open_lots, 0),
             venue=self.venue,
+            scenario=self._scenario(t) if self.venue.has_scenarios else None,
         )
+
+    def _scenario(self, t: int) -> ScenarioMarket:
+        """Data of the instant for scenario margin; that of a frame follows from its prices."""
+        if self.scenarios is not None:
+            return self.scenarios[t]
+        none = np.full(len(self.venue.instruments.underlyings), np.nan)
+        return scenario_data.read(self.venue, Tick(0, {}), none, self.mark[t], self.index[t], self.asset[t])
 
     @cached_property
     def start(self) -> Prices:
@@ -291,9 +369,82 @@ class PriceTable:
         >>> len(prices.rows(1, 3))
         2
         """
-        return replace(
-            self, **{f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name not in _OF_ALL}
-        )
+        columns = {f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name not in _OF_ALL}
+        scenarios = None if self.scenarios is None else self.scenarios[first:last]
+        return replace(self, **columns, scenarios=scenarios)
+
+
+def is_table(prices: object) -> bool:
+    """Return whether prices are those of several instants: a frame, or a list of ticks.
+
+    Parameters
+    ----------
+    prices : object
+        Prices as `read_prices` takes them.
+
+    Returns
+    -------
+    bool
+        Whether `read_prices` makes a `PriceTable` of them.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.market import is_table
+    >>> is_table([rc.Tick(0, {})]), is_table(rc.Tick(0, {}))
+    (True, False)
+    """
+    return frames.is_frame(prices) or _are_ticks(prices)
+
+
+def _are_ticks(prices: object) -> TypeGuard[Sequence[Tick]]:
+    return isinstance(prices, list | tuple) and all(isinstance(tick, Tick) for tick in prices)
+
+
+def read_prices(
+    venue: Venue,
+    accounts: Accounts,
+    prices: Any,
+    indexes: Any = None,
+    asset_prices: Any = None,
+    open_interest: Any = None,
+) -> Prices | PriceTable:
+    """Read the prices of one instant or of many, as the batch functions take them.
+
+    Parameters
+    ----------
+    venue : Venue
+        The venue of the markets and assets.
+    accounts : Accounts
+        The state.
+    prices : mapping of str to float, Series, Tick, DataFrame or list of Tick
+        Marks as of `Prices.read` or `PriceTable.read`.
+    indexes, asset_prices, open_interest
+        As of these.
+
+    Returns
+    -------
+    Prices or PriceTable
+        Prices of a mapping, a Series or a tick; a table of a frame or a list of ticks.
+
+    Raises
+    ------
+    RiskDataError
+        As of these.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.market import read_prices
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> tick = rc.Tick(0, {"SOL_USDC_PERP": 195.0})
+    >>> type(read_prices(venue, accounts, tick)).__name__, len(read_prices(venue, accounts, [tick, tick]))
+    ('Prices', 2)
+    """
+    reader: Any = PriceTable if is_table(prices) else Prices
+    read: Prices | PriceTable = reader.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    return read
 
 
 def _wide(table: str, source: Any) -> pd.DataFrame:
@@ -309,4 +460,4 @@ def _wide(table: str, source: Any) -> pd.DataFrame:
     return frame
 
 
-_OF_ALL = "open_lots", "venue"
+_OF_ALL = "open_lots", "venue", "scenarios"

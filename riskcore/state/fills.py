@@ -134,6 +134,10 @@ def fill(accounts: Accounts, venue: Venue, traded: Fills, table: pd.DataFrame | 
     _must_stay_small(accounts, venue, traded, row, table)
     lots, cost, entry = columns.lots, columns.cost, columns.entry
     apply_fills(row, traded.lots, traded.flow, lots, cost, entry, changes.cash, changes.entry)
+    is_option = venue.units.options[traded.market]
+    if is_option.any():  # the premium is cash at once
+        changes.cash[is_option] = traded.flow[is_option]
+        cost[row[is_option]] = 0
     np.subtract(changes.cash, traded.flow, out=changes.cost)
     balance = columns.position_balance[row].astype(np.int64)
     np.add.at(columns.balance_cost, balance, changes.cost)

@@ -173,6 +173,8 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: AnyInt, orders: Orders,
         quanta.append(costs("positions", name, price, lots, market, venue.units))
         rule = "the cost of the account's positions must be less than 2**60 settle quanta"
         _must_not_pass("positions", name, price, quanta[-1], owner, POSITION_LIMIT, rule)
+    if venue.markets.has_options:
+        quanta = [quanta[0], _costs_less_options(venue, table, market, quanta[-1])]
     width = len(venue.markets.symbol)
     everywhere = (providers[:, None] * width + np.arange(width)).ravel()
     also = np.concatenate([_key(orders.account, orders.market, width), everywhere])
@@ -180,6 +182,15 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: AnyInt, orders: Orders,
     del owner, market, lots, quanta
     _canonical("positions", rows, width, also)
     return rows[0], rows[1], rows[2], rows[-1], rows[3]  # never realised: cost and entry are one array
+
+
+def _costs_less_options(venue: Venue, table: pd.DataFrame, market: AnyInt, cost: Int) -> Int:
+    """Costs with 0 for each option, whose premium was cash at once."""
+    is_option = venue.markets.is_option[market]
+    if "settle_price" in table.columns and (given := is_option & table["settle_price"].notna().to_numpy()).any():
+        row, rule = int(given.argmax()), "must be missing: no profit and loss of an option is realised"
+        raise RiskDataError("positions", "settle_price", rule, row=row, value=table["settle_price"].iloc[row])
+    return np.where(is_option, 0, cost)
 
 
 def _balances(

@@ -66,7 +66,8 @@ def _positions(accounts: Accounts) -> pd.DataFrame:
     price = {}
     for name, paid in (("entry_price", columns.entry[row]), ("settle_price", columns.cost[row])):
         price[name] = average_prices(venue_units, paid, lots, market)
-    price["settle_price"] = np.where(columns.cost[row] == columns.entry[row], np.nan, price["settle_price"])
+    never = (columns.cost[row] == columns.entry[row]) | venue_units.options[market]
+    price["settle_price"] = np.where(never, np.nan, price["settle_price"])
     if np.isnan(price["settle_price"]).all():
         del price["settle_price"]
     owner = accounts.ids[accounts.position_accounts()[row]]

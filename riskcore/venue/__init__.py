@@ -17,7 +17,7 @@ from .load import load_venue
 from .margin_functions import IMF, MMF, MarginFunction, Sqrt, check_order
 from .policy import FIGURES, Figure, Policy, check_adl_policy, must_be_registered, policy_page
 from .presets import PRESETS, shipped, venue_path
-from .tables import Pool, Provider, Units, Venue, must_be_venue, values_at
+from .tables import Pool, Provider, Units, Venue, must_be_perpetual, must_be_venue, values_at
 
 __all__ = [
     "FIGURES",
@@ -43,6 +43,7 @@ __all__ = [
     "check_order",
     "integer_weights",
     "load_venue",
+    "must_be_perpetual",
     "must_be_registered",
     "must_be_venue",
     "pnl_leverage",

@@ -23,8 +23,8 @@ _TABLE = "venue_changes"
 _STATES = {"open": "Open", "post-only": "PostOnly", "closed": "Closed"}
 _STATE, _DELIST = "state", "delist"
 _UNITS_OF_MARKET = (
-    "symbol", "baseSymbol", "quoteSymbol", "marketType", "settle", "multiplier", "filters.price.tickSize",
-    "filters.quantity.stepSize", "filters.price.maxPrice",
+    "symbol", "baseSymbol", "quoteSymbol", "marketType", "settle", "multiplier", "underlying", "expiry", "strike",
+    "right", "filters.price.tickSize", "filters.quantity.stepSize", "filters.price.maxPrice",
 )  # fmt: skip
 _UNITS_OF_ASSET = ("symbol", "quantum")
 _WHOLE = 2.0**53

@@ -9,13 +9,14 @@ from fractions import Fraction
 from math import ceil
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
 
 from .._limits import AMOUNT_LIMIT, MAX_ROWS
-from ..boundary import RiskDataError, json_input
+from ..boundary import RiskDataError, json_input, moment, timestamps
+from ..scenario import load_scenario_model
 from .margin_functions import MarginFunction, MarginFunctions, Sqrt, check, check_order
 from .policy import _amount, _wrong, check_adl_policy, read_policy
 from .presets import venue_path
@@ -31,9 +32,11 @@ from .schema import (
     _Spot,
     _Venue,
 )
-from .tables import _MAX_TICKS, Assets, Markets, Pool, Provider, Spots, Venue
+from .tables import _MAX_TICKS, INVERSE, KINDS, OPTION, PERPETUALS, Assets, Markets, Pool, Provider, Spots, Venue
 
 _SMALLEST = Decimal("1e-18")
+_NO_MARGIN = Sqrt(Decimal(0), Decimal(0))
+"""Of a market whose margin the separable model does not compute."""
 
 
 def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = False) -> Venue:
@@ -45,10 +48,12 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         The name of a preset ("backpack", "dydx", "hyperliquid": published margin parameters of the venue, the default
         policy, no backstop), the path of a venue file, or its content. Text without a suffix and without a separator
         is the name of a preset; a file of such a name is ``"./name"``.
-        A venue file is ``{"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop"}``; market,
-        collateral and borrow-lend rows in the venue's public API shape, decimals as strings or numbers. Only rows with
-        ``marketType`` PERP become markets; a row SPOT of a collateral asset against the settle asset gives the book
-        that it is converted on. docs/run_folder.md has every key, docs/policy.md every figure of the policy.
+        A venue file is ``{"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop",
+        "scenario_model"}``; market, collateral and borrow-lend rows in the venue's public API shape, decimals as
+        strings or numbers; a scenario model as of `riskcore.load_scenario_model`. Only rows with
+        ``marketType`` PERP, IPERP, DATED, IDATED or OPTION become markets; a row SPOT of a collateral asset against the
+        settle asset gives the book that it is converted on. docs/venue_file.md has every key, docs/policy.md every
+        figure of the policy.
     any_adl_policy : bool
         Take an ``adl_policy`` that is not registered, as of a run that somebody else made; no engine runs on it.
 
@@ -89,6 +94,11 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         name: content[name] for name in ("markets", "collateral", "borrow_lend") if name in content
     }
     rest = json.loads(msgspec.json.encode({"policy": spec.policy, "backstop": spec.backstop}))
+    model = None if spec.scenario_model is None else load_scenario_model(spec.scenario_model)
+    if model is not None:
+        rest["scenario_model"] = model.to_dict()
+    elif policy.margin_model == "scenario":
+        raise RiskDataError("venue", "scenario_model", "must be given: policy.margin_model is 'scenario'")
     return Venue(
         settle_asset=spec.settle_asset,
         settle=settle,
@@ -99,6 +109,7 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         pools=_pools(spec, assets),
         policy=policy,
         backstop=_backstop(spec, markets, assets),
+        scenario_model=model,
         source=json.loads(msgspec.json.encode(kept | rest)),
     )
 
@@ -126,11 +137,15 @@ def _margin_functions(listed: list[tuple[int, _Market]], spec: _Venue) -> Margin
     """Margin functions of the markets and then the assets, the initial one before the maintenance one."""
     functions: list[MarginFunction] = []
     for index, market in listed:
+        may_lack = market.market_type == OPTION or spec.policy.margin_model == "scenario"  # type: ignore[attr-defined]
         for name, function in (("imfFunction", market.imf_function), ("mmfFunction", market.mmf_function)):
             path = f"markets[{index}].{name}"
-            if function is None:
+            if function is not None:
+                functions.append(check(path, function, initial=name == "imfFunction", market=True))
+            elif may_lack:
+                functions.append(_NO_MARGIN)
+            else:
                 raise RiskDataError("venue", path, f"a {market.market_type} market needs it")
-            functions.append(check(path, function, initial=name == "imfFunction", market=True))
         check_order(path, *functions[-2:])
     for index, row in enumerate(spec.collateral):
         default = Decimal("0.10") if row.symbol == spec.settle_asset else Decimal("0.20")
@@ -182,7 +197,7 @@ def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
 
 
 def _listed(rows: list[Any], spec: _Venue) -> tuple[list[tuple[int, _Market]], list[tuple[int, _Spot]]]:
-    """Perpetual futures, and the first SPOT market of each collateral asset, each with its index in the venue's list.
+    """Contracts, and the first SPOT market of each collateral asset, each with its index in the venue's list.
 
     Other rows are not read.
     """
@@ -192,7 +207,7 @@ def _listed(rows: list[Any], spec: _Venue) -> tuple[list[tuple[int, _Market]], l
     for index, (row, market) in enumerate(zip(rows, spec.markets, strict=True)):
         base = market.base_symbol
         try:
-            if market.market_type in ("PERP", "IPERP"):
+            if market.market_type in KINDS:
                 markets.append((index, msgspec.convert(row, _Market)))
             elif market.market_type == "SPOT" and market.quote_symbol == spec.settle_asset and base in convertible:
                 spots.setdefault(base, (index, msgspec.convert(row, _Spot)))
@@ -200,7 +215,7 @@ def _listed(rows: list[Any], spec: _Venue) -> tuple[list[tuple[int, _Market]], l
             text, _, path = str(error).partition(" - at `$")
             raise RiskDataError("venue", None, f"{text} - at `$.markets[{index}]{path or '`'}") from None
     if not markets:
-        raise RiskDataError("venue", "markets", "must hold at least one market of marketType PERP or IPERP")
+        raise RiskDataError("venue", "markets", f"must hold at least one market of marketType {', '.join(KINDS)}")
     return markets, list(spots.values())
 
 
@@ -288,13 +303,14 @@ def _listing(
         if price.max_price is not None:
             max_ticks = min(max_ticks, int(_positive(f"{path}.price.maxPrice", price.max_price) // tick[-1]))
         size = step[-1] * per / assets.quantum[k]
-        lot_value = size / tick[-1] if market.market_type == "IPERP" else size * tick[-1]
+        inverse = market.market_type in INVERSE
+        lot_value = size / tick[-1] if inverse else size * tick[-1]
         if max(lot_value.numerator, lot_value.denominator) >= AMOUNT_LIMIT:
             rule = "the value of a lot at one tick, in settle quanta, must be a ratio of whole numbers below 2**62"
             raise _wrong(path, rule, lot_value)
         if max_ticks < 1:
             raise _wrong(path, "maxPrice must be at least a tick", price.max_price)
-        if market.market_type == "IPERP" and lot_value.denominator * max_ticks >= AMOUNT_LIMIT:
+        if inverse and lot_value.denominator * max_ticks >= AMOUNT_LIMIT:
             rule = "the denominator of the value of a lot at one tick, times the ticks of maxPrice, must be below 2**62"
             raise _wrong(path, rule, lot_value)
         rows.append((max_ticks, lot_value.numerator, lot_value.denominator))
@@ -306,9 +322,10 @@ def _listing(
     min_impact, max_impact = _columns(impact)
     min_multiplier, max_multiplier = _columns(limit)
     return {
-        "symbol": tuple(market.symbol for _, market in listed), "tick": tuple(tick), "step": tuple(step),
+        "symbol": tuple(market.symbol for _, market in listed),
+        "type": tuple(market.market_type for _, market in listed), "tick": tuple(tick), "step": tuple(step),
         "multiplier": tuple(multiplier), "settle": np.array(settle, np.int64),
-        "inverse": np.array([market.market_type == "IPERP" for _, market in listed], bool),
+        "inverse": np.array([market.market_type in INVERSE for _, market in listed], bool),
         "max_ticks": integers[0].copy(), "value_num": integers[1].copy(), "value_den": integers[2].copy(),
         "min_impact": min_impact, "max_impact": max_impact,
         "min_multiplier": min_multiplier, "max_multiplier": max_multiplier,
@@ -323,7 +340,7 @@ def _settle_row(path: str, market: _Market, assets: Assets, settle: int) -> int:
         if market.settle not in rows:
             raise _wrong(f"{path}.settle", "must be a collateral asset of the venue", market.settle)
         return rows.index(market.settle)
-    if market.market_type == "IPERP":
+    if market.market_type in INVERSE:
         if market.base_symbol not in rows:
             rule = "must be a collateral asset of the venue, as an inverse market settles in it: add it, or set settle"
             raise _wrong(f"{path}.baseSymbol", rule, market.base_symbol)
@@ -365,7 +382,10 @@ def _spots(listed: list[tuple[int, _Spot]], assets: Assets, settle: int) -> Spot
             path, step = f"markets[{index}].filters.quantity.stepSize", spot.filters.quantity.step_size
             raise _wrong(path, "must be a whole number of the asset's quanta, less than 2**62", step)
     return Spots(
-        asset=np.array(asset, np.int64), lot_quanta=np.array([lot.numerator for lot in lots], np.int64), **columns
+        terms=("",) * len(listed),
+        asset=np.array(asset, np.int64),
+        lot_quanta=np.array([lot.numerator for lot in lots], np.int64),
+        **columns,
     )
 
 
@@ -392,11 +412,31 @@ def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle: int) -> 
     slowest, fastest = zip(*update, strict=True)
     low, high = _columns(mean_mark)
     quote = [
-        assets.row.get(market.quote_symbol or "", settle) if market.market_type == "IPERP" else k
+        assets.row.get(market.quote_symbol or "", settle) if market.market_type in INVERSE else k
         for (_, market), k in zip(listed, settle_rows, strict=True)
     ]
+    contracts = [_contract(f"markets[{index}]", market) for index, market in listed]
+    perpetual = {market.base_symbol for _, market in listed if market.market_type in PERPETUALS}
+    tells = [
+        m.market_type in PERPETUALS or (m.market_type != OPTION and m.base_symbol not in perpetual) for _, m in listed
+    ]
     return Markets(
-        base_asset=np.array([assets.row.get(m.base_symbol, -1) for _, m in listed], np.int64),
+        terms=tuple(contract.terms for contract in contracts),
+        underlying=tuple(contract.underlying for contract in contracts),
+        expiry=np.array([contract.expiry for contract in contracts], np.int64),
+        strike=np.array([contract.strike for contract in contracts], float),
+        is_call=np.array([contract.is_call for contract in contracts], bool),
+        settles_in_coin=np.array(
+            [
+                m.market_type == OPTION and assets.symbol[k] == m.base_symbol
+                for (_, m), k in zip(listed, settle_rows, strict=True)
+            ],
+            bool,
+        ),
+        base_asset=np.array(
+            [assets.row.get(m.base_symbol, -1) if told else -1 for (_, m), told in zip(listed, tells, strict=True)],
+            np.int64,
+        ),
         quote_asset=np.array(quote, np.int64),
         min_lots=np.array(min_lots, np.int64),
         mean_mark_low=low,
@@ -409,6 +449,45 @@ def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle: int) -> 
         funding_upper=np.array(upper, float),
         **columns,
     )
+
+
+class _Contract(NamedTuple):
+    """What a market is about, and when and how it ends."""
+
+    underlying: str
+    expiry: int
+    strike: float
+    is_call: bool
+    terms: str
+
+
+def _contract(path: str, market: _Market) -> _Contract:
+    """Read the underlying of a market, and the expiry, strike and right that its type has."""
+    kind, given = market.market_type, {"expiry": market.expiry, "strike": market.strike, "right": market.right}
+    needed = () if kind in PERPETUALS else ("expiry", "strike", "right") if kind == OPTION else ("expiry",)
+    for name, value in given.items():
+        if name in needed and value is None:
+            raise RiskDataError("venue", f"{path}.{name}", f"a market of marketType {kind} needs it")
+        if name not in needed and value is not None:
+            raise _wrong(f"{path}.{name}", f"must be missing: a market of marketType {kind} has none", value)
+    if needed and market.funding_interval:
+        raise _wrong(
+            f"{path}.fundingInterval", "must be missing: only perpetuals have funding", market.funding_interval
+        )
+    underlying = market.underlying or market.base_symbol
+    if not needed:
+        return _Contract(underlying, 0, np.nan, False, "")
+    try:
+        expiry = timestamps.expiry("venue", market.expiry)
+    except RiskDataError as error:
+        raise RiskDataError("venue", f"{path}.expiry", error.rule, value=error.value) from None
+    terms = f"{underlying} {moment(expiry)}"
+    if market.strike is None:
+        return _Contract(underlying, expiry, np.nan, False, terms)
+    if market.right not in ("C", "P"):
+        raise _wrong(f"{path}.right", "must be 'C' (a call) or 'P' (a put)", market.right)
+    strike = float(_positive(f"{path}.strike", market.strike))
+    return _Contract(underlying, expiry, strike, market.right == "C", f"{terms} {strike!r} {market.right}")
 
 
 def _update_cap(path: str, price: _Price | _PriceGuard) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -54,6 +55,10 @@ class _Market(_Spot, rename="camel"):
     quote_symbol: str | None = None
     settle: str | None = None
     multiplier: Decimal = Decimal(1)
+    underlying: str | None = None
+    expiry: str | int | None = None
+    strike: Decimal | None = None
+    right: str | None = None
     imf_function: MarginFunction | None = None
     mmf_function: MarginFunction | None = None
     funding_interval: int | None = None
@@ -125,3 +130,4 @@ class _Venue(msgspec.Struct, forbid_unknown_fields=True):
     borrow_lend: list[_Pool] = msgspec.field(default_factory=list)
     policy: PolicyFields = msgspec.field(default_factory=PolicyFields)  # type: ignore[valid-type]
     backstop: list[_Provider] = msgspec.field(default_factory=list)
+    scenario_model: str | dict[str, Any] | None = None

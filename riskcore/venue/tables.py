@@ -13,19 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .._limits import POSITION_LIMIT, TOTAL_LIMIT
 from .._typing import AnyInt, Bool, Float, Int
 from ..boundary import RiskDataError, counted, escaped, natural
 from ..kernels.layouts import MarginFunctionArrays, RequirementLookup
 from ..kernels.path import MEAN_THRESHOLD, AssetRules
+from ..scenario import Instruments, Kind, ScenarioModel, load_scenario_model
 from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
 _MAX_TICKS = 10**13
 _SECOND, _HOUR = 10**9, 3_600 * 10**9
 """Largest price in ticks, whatever maxPrice a market has: samples of the guards and their sums fit 64 bits."""
-_TYPES = ("PERP", "IPERP")
+PERPETUALS, INVERSE, OPTION = ("PERP", "IPERP"), ("IPERP", "IDATED"), "OPTION"
+KINDS = {
+    "PERP": Kind.PERPETUAL, "IPERP": Kind.PERPETUAL, "DATED": Kind.FUTURE, "IDATED": Kind.FUTURE, OPTION: Kind.OPTION
+}  # fmt: skip
+"""Types of the rows that are markets, and the kind of instrument of each."""
 MAX_LOTS_IN_MARKET = TOTAL_LIMIT - 1
 """Largest sum of the positions, or of the orders, of all accounts in a market."""
 
@@ -36,6 +42,8 @@ _ALL = slice(None)
 class Listing:
     """Markets with an order book, one row each.
 
+    ``type`` is the marketType of the row in the venue file, ``terms`` the underlying, expiry, strike and right of a
+    contract that expires, "" of another row.
     ``tick``, ``step`` and ``multiplier`` are exact; ``settle`` is the asset row of the market's settle asset, in which
     profit and loss, fees and funding are paid. A linear contract is worth ``step * multiplier * price`` of it a lot; an
     ``inverse`` one ``-step * multiplier / price``. ``value_num / value_den`` quanta of the settle asset are the value
@@ -45,6 +53,8 @@ class Listing:
     """
 
     symbol: tuple[str, ...]
+    type: tuple[str, ...]
+    terms: tuple[str, ...]
     tick: tuple[Fraction, ...]
     step: tuple[Fraction, ...]
     multiplier: tuple[Fraction, ...]
@@ -143,9 +153,13 @@ class Listing:
 
 @dataclass(frozen=True)
 class Markets(Listing):
-    """Perpetual futures of the venue, one row each, in the order in which the venue lists them (M rows).
+    """Perpetuals, dated futures and options of the venue, one row each, in the order of the venue's list (M rows).
 
-    ``base_asset`` is the row of the base asset, -1 if it is no collateral; ``quote_asset`` that of the asset in which
+    ``underlying`` names what a market is about; ``expiry`` is in nanoseconds since the epoch, 0 of a perpetual;
+    ``strike`` is NaN and ``is_call`` False of a market that is no option. An option ``settles_in_coin`` if its settle
+    asset is its base asset: its price is then in that asset too.
+    ``base_asset`` is the row of the base asset whose price the market tells, -1 if it is no collateral, or the market
+    is an option, or a dated future beside a perpetual; ``quote_asset`` that of the asset in which
     prices are quoted, which is the venue's settle asset where an inverse market's quote is no collateral.
     ``mean_mark_low`` and ``mean_mark_high`` are the multipliers of the mean-mark band and ``premium_tolerance`` that of
     the mean-premium band, None where there is none; ``min_update`` and ``max_update`` the limits of a price update's
@@ -153,6 +167,11 @@ class Markets(Listing):
     its bounds are rates per interval, infinite where there are none.
     """
 
+    underlying: tuple[str, ...]
+    expiry: Int
+    strike: Float
+    is_call: Bool
+    settles_in_coin: Bool
     base_asset: Int
     quote_asset: Int
     min_lots: Int
@@ -164,6 +183,21 @@ class Markets(Listing):
     funding_interval: Int
     funding_lower: Float
     funding_upper: Float
+
+    @cached_property
+    def kind(self) -> npt.NDArray[np.uint8]:
+        """`riskcore.scenario.Kind` of each market, shape (M,)."""
+        return np.array([KINDS[name] for name in self.type], np.uint8)
+
+    @cached_property
+    def is_option(self) -> Bool:
+        """Whether each market is an option, shape (M,)."""
+        return np.array([name == OPTION for name in self.type], bool)
+
+    @cached_property
+    def has_options(self) -> bool:
+        """Whether a market is an option."""
+        return bool(self.is_option.any())
 
     @cached_property
     def update_cap(self) -> Float:
@@ -343,8 +377,8 @@ class Units:
         Quantity of a lot and price of a tick, by market.
     multipliers : tuple of Fraction
         Base units per unit of quantity, by market; of an inverse contract, quote units.
-    inverse : tuple of bool
-        Whether a market's contract is inverse, by market.
+    types, terms : tuple of str
+        The marketType of a market, and the terms of one that expires, by market.
     settle : tuple of int
         Row of the asset that a market settles in, by market.
     max_ticks : tuple of int
@@ -367,7 +401,8 @@ class Units:
     steps: tuple[Fraction, ...]
     ticks: tuple[Fraction, ...]
     multipliers: tuple[Fraction, ...]
-    inverse: tuple[bool, ...]
+    types: tuple[str, ...]
+    terms: tuple[str, ...]
     settle: tuple[int, ...]
     max_ticks: tuple[int, ...]
     assets: tuple[str, ...]
@@ -405,12 +440,23 @@ class Units:
             steps=markets.step,
             ticks=markets.tick,
             multipliers=markets.multiplier,
-            inverse=tuple(markets.inverse.tolist()),
+            types=markets.type,
+            terms=markets.terms,
             settle=tuple(markets.settle.tolist()),
             max_ticks=tuple(markets.max_ticks.tolist()),
             assets=assets.symbol,
             quanta=assets.quantum,
         )
+
+    @cached_property
+    def inverse(self) -> tuple[bool, ...]:
+        """Whether a market's contract is inverse, by market."""
+        return tuple(name in INVERSE for name in self.types)
+
+    @cached_property
+    def options(self) -> Bool:
+        """Whether a market is an option, by market."""
+        return np.array([name == OPTION for name in self.types], bool)
 
     @cached_property
     def market_sizes(self) -> tuple[Float, Float, Float]:
@@ -460,13 +506,13 @@ class Units:
             for row, (symbol, venue_symbol) in enumerate(zip_longest(symbols, venue_symbols, fillvalue="none")):
                 if symbol != venue_symbol:
                     raise RiskDataError("venue", f"{name}.symbol", rule.format(symbol), row=row, value=venue_symbol)
-        types, venue_types = ([_TYPES[inverse] for inverse in units.inverse] for units in (self, venue))
         settle, venue_settle = ([units.assets[row] for row in units.settle] for units in (self, venue))
         units: tuple[tuple[str, tuple[str, ...], Sequence[Any], Sequence[Any]], ...] = (
             ("stepSize", self.markets, self.steps, venue.steps),
             ("tickSize", self.markets, self.ticks, venue.ticks),
             ("multiplier", self.markets, self.multipliers, venue.multipliers),
-            ("marketType", self.markets, types, venue_types),
+            ("marketType", self.markets, self.types, venue.types),
+            ("terms", self.markets, self.terms, venue.terms),
             ("settle", self.markets, settle, venue_settle),
             ("maxPrice in ticks", self.markets, self.max_ticks, venue.max_ticks),
             ("quantum", self.assets, self.quanta, venue.quanta),
@@ -488,7 +534,7 @@ class Venue:
     settle : int
         Row of the settle asset.
     markets : Markets
-        Perpetual futures, M rows.
+        Perpetuals, dated futures and options, M rows.
     spots : Spots
         Spot markets of collateral assets, S rows.
     assets : Assets
@@ -501,6 +547,8 @@ class Venue:
         The liquidation policy.
     backstop : tuple of Provider
         The backstop providers.
+    scenario_model : ScenarioModel or None
+        The model of the margin model ``scenario``.
     source : dict
         Content of a venue file that gives this venue.
 
@@ -521,6 +569,7 @@ class Venue:
     pools: tuple[Pool | None, ...]
     policy: Policy
     backstop: tuple[Provider, ...]
+    scenario_model: ScenarioModel | None
     source: dict[str, Any]
 
     def __repr__(self) -> str:
@@ -540,8 +589,9 @@ class Venue:
         policy: Mapping[str, Any] | None = None,
         backstop: Sequence[Mapping[str, Any]] | None = None,
         borrow_lend: Sequence[Mapping[str, Any]] | None = None,
+        scenario_model: str | Path | dict[str, Any] | ScenarioModel | None = None,
     ) -> Venue:
-        """Return this venue with other figures of its policy, other backstop providers or other pools.
+        """Return this venue with other figures of its policy, other providers or pools, or another scenario model.
 
         Parameters
         ----------
@@ -549,6 +599,8 @@ class Venue:
             The figures to change, as `load_venue` takes them; the others stay.
         backstop, borrow_lend : sequence of mapping, optional
             The whole list, as `load_venue` takes it; None leaves the venue's own.
+        scenario_model : str, Path, dict or ScenarioModel, optional
+            As `riskcore.load_scenario_model` takes it; None leaves the venue's own.
 
         Returns
         -------
@@ -572,7 +624,9 @@ class Venue:
         if policy is not None and not isinstance(policy, Mapping):
             raise _wrong("policy", "must be a mapping of figures by name", type(policy).__name__)
         lists = {"backstop": backstop, "borrow_lend": borrow_lend}
-        changed = {name: rows for name, rows in lists.items() if rows is not None}
+        changed: dict[str, Any] = {name: rows for name, rows in lists.items() if rows is not None}
+        if scenario_model is not None:
+            changed["scenario_model"] = load_scenario_model(scenario_model).to_dict()
         return load_venue(self.source | changed | {"policy": self.source["policy"] | dict(policy or {})})
 
     def to_json(self, path: str | Path) -> None:
@@ -632,6 +686,38 @@ class Venue:
     def book_symbols(self) -> tuple[str, ...]:
         """Symbols of everything that has a book, by book row."""
         return self.listing.symbol
+
+    @cached_property
+    def instruments(self) -> Instruments:
+        """The markets, and behind them a spot balance of each asset, as scenario margin knows them (M + K rows)."""
+        markets, assets = self.markets, self.assets.symbol
+        underlyings = tuple(dict.fromkeys(markets.underlying))
+        row, none = {name: u for u, name in enumerate(underlyings)}, [0] * len(assets)
+        balances = [f"{asset} balance" if asset in markets.row else asset for asset in assets]
+        return Instruments(
+            symbol=(*markets.symbol, *balances),
+            kind=np.append(markets.kind, np.full(len(assets), Kind.SPOT, np.uint8)),
+            inverse=np.append(markets.inverse | markets.settles_in_coin, np.array(none, bool)),
+            underlying=np.array([row.get(name, -1) for name in (*markets.underlying, *assets)], np.int64),
+            underlyings=underlyings,
+            expiry=np.append(markets.expiry, none),
+            strike=np.append(markets.strike, np.full(len(assets), np.nan)),
+            is_call=np.append(markets.is_call, np.array(none, bool)),
+            contract=np.append([float(per) for per in markets.multiplier], np.ones(len(assets))),
+        )
+
+    @cached_property
+    def linear_markets(self) -> tuple[tuple[int, ...], ...]:
+        """Rows of the perpetuals, and behind them of the dated futures, of each underlying of ``instruments``."""
+        underlying, kind = self.instruments.underlying[: len(self.markets.symbol)], self.markets.kind
+        rows = np.argsort(kind, kind="stable")
+        rows = rows[kind[rows] != Kind.OPTION]
+        return tuple(tuple(rows[underlying[rows] == u].tolist()) for u in range(len(self.instruments.underlyings)))
+
+    @cached_property
+    def has_scenarios(self) -> bool:
+        """Whether prices carry the data of options and scenario margin."""
+        return self.scenario_model is not None or self.markets.has_options
 
     @cached_property
     def folded_margin_functions(self) -> MarginFunctionArrays | None:
@@ -776,6 +862,35 @@ def must_be_venue(venue: object) -> None:
     """
     if not isinstance(venue, Venue):
         raise RiskDataError("venue", None, f"must be a Venue, not {type(venue).__name__}")
+
+
+def must_be_perpetual(venue: Venue, what: str) -> None:
+    """Refuse a venue with options, dated futures or a margin model of scenarios where only perpetuals are known.
+
+    Parameters
+    ----------
+    venue : Venue
+        The venue.
+    what : str
+        What knows only perpetuals, for the message.
+
+    Raises
+    ------
+    RiskDataError
+        A market is no perpetual, or the margin model is ``scenario``.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.venue import must_be_perpetual
+    >>> must_be_perpetual(rc.load_venue("backpack"), "an engine")
+    """
+    for symbol, kind in zip(venue.markets.symbol, venue.markets.type, strict=True):
+        if kind not in PERPETUALS:
+            rule = f"must be a perpetual: {what} knows no options and no dated futures"
+            raise RiskDataError("venue", f"markets.{symbol}.marketType", rule, value=kind)
+    if venue.policy.margin_model == "scenario":
+        raise _wrong("policy.margin_model", f"must not be scenario: {what} has no such margin model", "scenario")
 
 
 def _plain(value: Fraction | int | str) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..._typing import Float, Int
 from ...kernels import bounds, sweep
 from ...kernels.layouts import SweepColumns
-from ...market import PriceMap, Prices, PriceTable
+from ...market import PriceMap, Prices, PriceTable, Tick
 from ...state import Accounts, chunk_count, must_fit
 from ...venue import Venue
 from ..model import model_of
@@ -101,7 +101,7 @@ class Screen:
 
     def select(
         self,
-        prices: PriceMap,
+        prices: PriceMap | Tick,
         *,
         indexes: PriceMap | None = None,
         asset_prices: PriceMap | None = None,

@@ -1,0 +1,177 @@
+"""Requirements of many portfolios at once, in threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .._typing import Float, Int
+from ..boundary.threads import in_chunks
+from ..kernels import scenario as kernels
+from ..kernels.scenario_gradient import fill_gradients
+from ..kernels.scenario_layouts import COLUMNS, PortfolioColumns, ScenarioArrays, ScenarioScratch
+from .portfolios import Portfolios
+
+PER_THREAD = 2_000
+"""Accounts that are worth a thread."""
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """Requirements of A accounts, in the numeraire.
+
+    Attributes
+    ----------
+    maintenance, initial : ndarray of float64, shape (A,)
+        Maintenance and initial requirement.
+    loss, initial_loss : ndarray of float64, shape (A,)
+        Sum of the worst losses of the groups, >= 0, without factors and charges; ``initial_loss`` with open orders, or
+        over the scenarios of the initial requirement.
+    group_loss : ndarray of float64, shape (A,)
+        Loss of the group with the largest requirement.
+    worst : ndarray of int64, shape (A,)
+        Scenario that sets it: its number; the number of scenarios for the basis contingency; -1 for no loss.
+    group : ndarray of int64, shape (A,)
+        That group; -1 for an account without one.
+    scale : ndarray of float64, shape (A,)
+        Sum of all amounts, which bounds the rounding errors.
+
+    Notes
+    -----
+    The rule: docs/scenario_margin.md, "The requirement".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.scenario import Requirements
+    >>> one, none = np.ones(1), np.full(1, -1)
+    >>> Requirements(one, one, one, one, one, none, none, one).worst.tolist()
+    [-1]
+    """
+
+    maintenance: Float
+    initial: Float
+    loss: Float
+    initial_loss: Float
+    group_loss: Float
+    worst: Int
+    group: Int
+    scale: Float
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Maintenance requirements of A accounts, and what each of their P positions adds to them, in the numeraire.
+
+    Attributes
+    ----------
+    maintenance : ndarray of float64, shape (A,)
+        Maintenance requirement.
+    gradient : ndarray of float64, shape (P,)
+        Change of the requirement by one unit more of each position, exact away from ties.
+    contribution : ndarray of float64, shape (P,)
+        Size times gradient. What these miss of the requirement, which is nothing in a homogeneous model, is shared in
+        proportion to their absolute values, so that the contributions of an account sum to its requirement.
+
+    Notes
+    -----
+    The rule: docs/scenario_margin.md, "The requirement".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.scenario import Gradients
+    >>> Gradients(np.array([30.0]), np.array([15.0]), np.array([30.0])).contribution
+    array([30.])
+    """
+
+    maintenance: Float
+    gradient: Float
+    contribution: Float
+
+
+def columns_of(portfolios: Portfolios) -> PortfolioColumns:
+    """Portfolios as the kernels take them; no orders are orders of length 0."""
+    orders = portfolios.orders
+    if orders is None:
+        none = np.zeros(len(portfolios) + 1, np.uint32)
+        return PortfolioColumns(
+            portfolios.span, portfolios.instrument, portfolios.size, none, np.empty(0, np.uint16), *np.empty((2, 0))
+        )
+    return PortfolioColumns(
+        portfolios.span,
+        portfolios.instrument,
+        portfolios.size,
+        orders.span,
+        orders.instrument,
+        orders.size,
+        orders.price,
+    )
+
+
+def scratch_of(arrays: ScenarioArrays) -> ScenarioScratch:
+    """Work space for the accounts of one thread."""
+    columns, runs = arrays.row.shape[1], arrays.price.size + 1
+    return ScenarioScratch(
+        underlying=np.empty(columns),
+        term=np.empty(columns),
+        group=np.empty(columns),
+        lowest=np.empty(COLUMNS),
+        delta=np.zeros(len(arrays.years)),
+        run_underlying=np.empty(runs, np.int64),
+        run_first=np.empty(runs, np.int64),
+        run_end=np.empty(runs, np.int64),
+        result=np.empty((runs, kernels.RESULTS)),
+    )
+
+
+def requirements(
+    portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None, initial: bool = True
+) -> Requirements:
+    """Requirements of all accounts: the general path, for every model.
+
+    Without ``initial`` open orders and the scenarios of the initial requirement take no part.
+    """
+    if not initial:
+        portfolios = replace(portfolios, orders=None)
+        arrays = arrays._replace(initial_first=0, initial_scenarios=arrays.scenarios)
+    count, columns = len(portfolios), columns_of(portfolios)
+    amounts, numbers = np.empty((6, count)), np.empty((2, count), np.int64)
+    result = Requirements(
+        amounts[0], amounts[1], amounts[2], amounts[3], amounts[4], numbers[0], numbers[1], amounts[5]
+    )
+
+    def chunk(first: int, last: int) -> None:
+        kernels.fill_requirements(
+            first, last, columns, arrays, scratch_of(arrays), result.maintenance, result.initial, result.loss,
+            result.initial_loss, result.group_loss, result.worst, result.group, result.scale,
+        )  # fmt: skip
+
+    in_chunks(chunk, count, threads, PER_THREAD)
+    return result
+
+
+def gradients(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None) -> Gradients:
+    """Requirements of all accounts and gradients of all positions."""
+    columns, gradient = columns_of(portfolios), np.empty(len(portfolios.size))
+    maintenance = np.empty(len(portfolios))
+
+    def chunk(first: int, last: int) -> None:
+        fill_gradients(first, last, columns, arrays, scratch_of(arrays), maintenance, gradient)
+
+    in_chunks(chunk, len(portfolios), threads, PER_THREAD)
+    contribution = portfolios.size * gradient
+    account = np.repeat(np.arange(len(portfolios)), (portfolios.span[1:] - portfolios.span[:-1]).astype(np.int64))
+    total = np.bincount(account, contribution, len(portfolios))
+    size = np.bincount(account, np.abs(contribution), len(portfolios))
+    missing = np.divide(maintenance - total, size, out=np.zeros(len(portfolios)), where=size > 0.0)
+    return Gradients(maintenance, gradient, contribution + missing[account] * np.abs(contribution))
+
+
+def losses(portfolios: Portfolios, arrays: ScenarioArrays, first: int, last: int) -> Float:
+    """Changes of the groups of some accounts in each scenario."""
+    shape = last - first, len(arrays.group_size), arrays.scenarios + arrays.has_basis
+    result = np.empty(shape)
+    kernels.fill_losses(first, last, columns_of(portfolios), arrays, scratch_of(arrays), result)
+    return result
