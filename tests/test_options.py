@@ -3,6 +3,7 @@
 import math
 import re
 import warnings
+from pathlib import Path
 
 import mpmath
 import numba
@@ -523,3 +524,22 @@ def test_options_take_the_volatilities_of_the_surface():
         ScenarioMarket.read(instruments, START, surface=crossed, surface_check="refuse", **given)
     with pytest.raises(RiskDataError, match=r"^terms.forward, row BTC: must have a forward for 2026-04-01"):
         ScenarioMarket.read(instruments, START, surface=nodes, terms=terms[:1])
+
+
+def test_the_page_shows_the_numbers_of_its_example():
+    page = (Path(__file__).parents[1] / "docs" / "scenario_margin.md").read_text(encoding="utf-8")
+    section = page.split("\n## Prices and volatilities\n")[1].split("\n## ")[0]
+    example = section.split("\n*Example.* ")[1]
+    forward, strike, years = SURFACE.forward_at(at(60)), 62_000, 60 / 365
+    k, sigma = math.log(strike / forward), SURFACE.volatility(at(60), strike)
+    shocked = shocked_volatility(shocks.UP, sigma, 60.0, FIGURES)
+    shown = [f"{forward:,.6f}", f"{k:.10f}"]
+    shown += [f"{SURFACE.total_variance(at(days), k):.10f}" for days in (30, 90, 60)]
+    shown += [f"{sigma:.8f}", *(f"{black76(forward, strike, sigma, years, right=right):,.8f}" for right in "CP")]
+    shown += [f"{greeks(forward, strike, sigma, years).delta:.10f}"]
+    shown += [f"{shock_multiplier(60.0, 1.0, 0.3, 0.13):.8f}", f"{shocked:.8f}"]
+    shown += [f"{black76(1.18 * forward, strike, shocked, years):,.8f}"]
+    assert re.findall(r"[\d,]+\.\d{6,}", example) == shown
+    for level, nodes in NODES.values():
+        assert all(f"{number:,}" in example for number in (level, *nodes))
+        assert all(f"{round(100 * volatility)}" in example for volatility in nodes.values())
