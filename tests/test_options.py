@@ -412,6 +412,7 @@ def test_forms_of_a_surface():
     none = Surface.read(nodes, at(365), terms)
     assert np.isnan(none.volatility(at(400), 60_000))
     assert np.isnan(none.forward_at(at(400)))
+    assert SURFACE.volatility(np.empty(0, np.int64), []).shape == SURFACE.forward_at([]).shape == (0,)
     other = Surface.read(nodes, START, terms, underlying="ETH")
     assert (other.underlying, len(other.node_strike)) == ("ETH", 0)
 

@@ -413,7 +413,7 @@ class Surface:
         distinct, number = np.unique(expiry, return_inverse=True)
         order = np.argsort(number, kind="stable")
         ends = np.cumsum(np.bincount(number, minlength=distinct.size))
-        for one, rows in zip(distinct, np.split(order, ends[:-1]), strict=True):
+        for one, rows in zip(distinct, np.split(order, ends)[:-1], strict=True):
             k, after = moneyness[rows], int(np.searchsorted(listed, one))
             if after == listed.size or (after == 0 and one != listed[0]):
                 nodes = slices[min(after, listed.size - 1)]
