@@ -43,14 +43,18 @@ from .model import (
 from .page import scenario_models_page
 from .portfolios import PortfolioOrders, Portfolios
 from .presets import preset_names, scenario_preset
+from .record import Terms, values_of_record
+from .requirement import Gradients, Requirements
 from .scenario_market import ScenarioMarket
+from .table import ScenarioTable
 from .traits import Traits
 
 __all__ = [
-    "Basis", "Charge", "Confidence", "DeltaFloor", "DeltaShock", "Depeg", "Discount", "Fee", "Funding", "Gamma", "Grid",
-    "Group", "GroupOf", "Haircut", "Instruments", "InterSpread", "IntraSpread", "Kind", "Measure", "Minimum",
-    "Notional", "Offset", "OptionShort", "PortfolioOrders", "Portfolios", "Roll", "Scenario", "ScenarioMarket",
-    "ScenarioModel", "ScenarioRow", "Skew", "SkewShock", "SpreadDelta", "SpreadLeg", "Spreads", "Theta", "Traits",
-    "Vol", "VolShock", "decimal_text", "discounts_in_order", "expected_shortfall", "load_scenario_model",
-    "preset_names", "scenario_models_page", "scenario_preset", "value_at_risk",
+    "Basis", "Charge", "Confidence", "DeltaFloor", "DeltaShock", "Depeg", "Discount", "Fee", "Funding", "Gamma",
+    "Gradients", "Grid", "Group", "GroupOf", "Haircut", "Instruments", "InterSpread", "IntraSpread", "Kind", "Measure",
+    "Minimum", "Notional", "Offset", "OptionShort", "PortfolioOrders", "Portfolios", "Requirements", "Roll", "Scenario",
+    "ScenarioMarket", "ScenarioModel", "ScenarioRow", "ScenarioTable", "Skew", "SkewShock", "SpreadDelta", "SpreadLeg",
+    "Spreads", "Terms", "Theta", "Traits", "Vol", "VolShock", "decimal_text", "discounts_in_order",
+    "expected_shortfall", "load_scenario_model", "preset_names", "scenario_models_page", "scenario_preset",
+    "value_at_risk", "values_of_record",
 ]  # fmt: skip
