@@ -6,7 +6,7 @@ price loses digits by a difference of two large numbers. A NaN gives a NaN.
 
 from __future__ import annotations
 
-from math import erfc, exp, log, sqrt
+from math import erfc, exp, log, nan, sqrt
 from typing import NamedTuple
 
 from ._jit import inner_kernel, kernel
@@ -14,6 +14,8 @@ from ._jit import inner_kernel, kernel
 _ROOT_HALF = 0.7071067811865476
 _DENSITY_AT_ZERO = 0.3989422804014327  # 1 / sqrt(2 pi)
 _DAYS_PER_YEAR = 365.0
+_LARGEST_DEVIATION = 64.0  # beyond about 17 the value is the forward or the strike itself
+_PRICE_ACCURACY = 1e-14  # of the larger of forward and strike
 
 
 class OptionGreeks(NamedTuple):
@@ -124,10 +126,38 @@ def black76_greeks(forward, strike, volatility, years, discount, is_call):
     return OptionGreeks(
         value=value,
         delta=discount * normal_probability(d1) if is_call else -discount * normal_probability(-d1),
-        gamma=density / (forward * deviation),
+        gamma=density / forward / deviation,
         vega=density * forward * root,
         theta=-density * forward * volatility / (2.0 * root) / _DAYS_PER_YEAR,
     )
+
+
+@inner_kernel
+def implied_volatility(value, forward, strike, years, discount, is_call):
+    """Least volatility of which an option has a value, NaN if there is none.
+
+    value     float64  ()  of one unit, settle units
+    forward   float64  ()  settle units, >= 0
+    strike    float64  ()  settle units, > 0
+    years     float64  ()  to expiry, >= 0
+    discount  float64  ()  discount factor, > 0
+    is_call   bool     ()  false is a put
+    """
+    intrinsic = forward - strike if is_call else strike - forward
+    wanted = value / discount - (intrinsic if intrinsic > 0.0 else 0.0)
+    if wanted <= 0.0:
+        return 0.0 if wanted >= -_PRICE_ACCURACY * max(forward, strike) else nan
+    if not wanted < min(forward, strike) or years <= 0.0:
+        return nan
+    low, high = 0.0, _LARGEST_DEVIATION
+    middle = 0.5 * high
+    while low < middle < high:  # until the two are neighbours
+        if time_value(forward, strike, middle) < wanted:
+            low = middle
+        else:
+            high = middle
+        middle = 0.5 * (low + high)
+    return high / sqrt(years)
 
 
 @kernel
@@ -166,3 +196,19 @@ def black76_greeks_of_all(forward, strike, volatility, years, discount, is_call,
         value[n], delta[n], gamma[n], vega[n], theta[n] = black76_greeks(
             forward[n], strike[n], volatility[n], years[n], discount[n], is_call[n]
         )
+
+
+@kernel
+def implied_volatilities(value, forward, strike, years, discount, is_call, volatility):
+    """Least volatilities of which options have their values.
+
+    value       float64  (N,)  of one unit, settle units
+    forward     float64  (N,)  settle units, >= 0
+    strike      float64  (N,)  settle units, > 0
+    years       float64  (N,)  to expiry, >= 0
+    discount    float64  (N,)  discount factor, > 0
+    is_call     bool     (N,)  false is a put
+    volatility  float64  (N,)  out, of a year; NaN if no volatility gives the value
+    """
+    for n in range(value.shape[0]):
+        volatility[n] = implied_volatility(value[n], forward[n], strike[n], years[n], discount[n], is_call[n])

@@ -24,10 +24,10 @@ from .scenario_layouts import (
     Requirement,
 )
 
-LOSS, INITIAL_LOSS, CHARGES, INITIAL_CHARGES, RAW, RAW_PUTS, WORST_ID, FLOOR, INITIAL_FLOOR, FUNDING, DECAY = range(11)
+CHARGES, INITIAL_CHARGES, RAW, SHORT_CALLS, SHORT_PUTS, FLOOR, INITIAL_FLOOR, FUNDING, DECAY = range(9)
 """Columns of the result of a group."""
 
-RESULTS = 11
+RESULTS = 9
 SAME_PROBABILITY = 1.0 + 1e-12
 """Probabilities that differ by less are equal: their sums are rounded."""
 
@@ -324,12 +324,19 @@ def group_loss(first, count, basis, arrays, scratch):
         if share > 0.0:
             stressed, _ = tail_loss(first, count, True, arrays.measure, arrays, scratch)
             loss = (1.0 - share) * loss + share * stressed
-        loss *= arrays.buffer
         if not loss > 0.0 - basis:
             loss, worst = 0.0 - basis, start_id
-    if arrays.round_worst > 0.0:
-        loss = np.rint(loss * arrays.round_worst) / arrays.round_worst
-    return loss, worst
+    return loss * arrays.buffer, worst
+
+
+@kernel
+def rounded(amount, unit):
+    """Amount to a number of decimals, half to even.
+
+    amount  float64  ()  numeraire
+    unit    float64  ()  10 to the number of decimals; 0 leaves the amount as it is
+    """
+    return np.rint(amount * unit) / unit if unit > 0.0 else amount
 
 
 @inner_kernel
@@ -345,7 +352,7 @@ def add_unit_charges(first, end, u, holds_perpetual, result, portfolios, arrays,
     arrays           ScenarioArrays    ()  see scenario_layouts.py
     scratch          ScenarioScratch   ()  work space, see scenario_layouts.py
     """
-    charges, initial, calls, puts, funding, decay, reach = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    charges, initial, raw, calls, puts, funding, decay, reach = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for p in range(first, end):
         i = portfolios.instrument[p]
         if arrays.underlying[i] == u:
@@ -356,20 +363,38 @@ def add_unit_charges(first, end, u, holds_perpetual, result, portfolios, arrays,
             if holds_perpetual:
                 charges += size * arrays.perpetual_charge[i, 0]
                 initial += size * arrays.perpetual_charge[i, 1]
-            if arrays.is_call[i]:
-                calls += size * arrays.minimum[i, side]
-            else:
-                puts += size * arrays.minimum[i, side]
+            raw += size * arrays.minimum[i, side]
+            if side == 1:
+                if arrays.is_call[i]:
+                    calls += size * arrays.short_minimum[i]
+                else:
+                    puts += size * arrays.short_minimum[i]
             funding += q * arrays.funding[i]
             decay += q * arrays.decay[i]
             reach += size * arrays.reach[i]
     scratch.result[result, CHARGES] += charges
     scratch.result[result, INITIAL_CHARGES] += initial
-    scratch.result[result, RAW] += calls
-    scratch.result[result, RAW_PUTS] += puts
+    scratch.result[result, RAW] += raw
+    scratch.result[result, SHORT_CALLS] += calls
+    scratch.result[result, SHORT_PUTS] += puts
     scratch.result[result, FUNDING] += funding
     scratch.result[result, DECAY] += decay
     return reach
+
+
+@inner_kernel
+def add_time_charges(result, arrays, scratch):
+    """Add the funding that one underlying has to pay, and what its options lose as time passes.
+
+    result   int64            ()  row of the results
+    arrays   ScenarioArrays   ()  see scenario_layouts.py
+    scratch  ScenarioScratch  ()  work space, see scenario_layouts.py
+    """
+    results = scratch.result
+    paid, lost = max(results[result, FUNDING], 0.0), max(0.0 - results[result, DECAY], 0.0)
+    results[result, CHARGES] += paid * arrays.scaling[0, 0] + lost * arrays.scaling[1, 0]
+    results[result, INITIAL_CHARGES] += paid * arrays.scaling[0, 1] + lost * arrays.scaling[1, 1]
+    results[result, FUNDING] = results[result, DECAY] = 0.0
 
 
 @inner_kernel
@@ -395,6 +420,23 @@ def add_strike_charges(run, result, portfolios, arrays, scratch):
 
 
 @inner_kernel
+def add_order_charges(account, u, result, portfolios, arrays, scratch):
+    """Add the charges on open orders in one underlying, which the initial requirement has.
+
+    account     int64             ()  0 <= account < A
+    u           int64             ()  underlying
+    result      int64             ()  row of the results
+    portfolios  PortfolioColumns  ()  see scenario_layouts.py
+    arrays      ScenarioArrays    ()  see scenario_layouts.py
+    scratch     ScenarioScratch   ()  work space, see scenario_layouts.py
+    """
+    for o in range(np.int64(portfolios.order_span[account]), np.int64(portfolios.order_span[account + 1])):
+        i = portfolios.order_instrument[o]
+        if arrays.underlying[i] == u:
+            scratch.result[result, INITIAL_CHARGES] += abs(portfolios.order_size[o]) * arrays.order_charge[i]
+
+
+@inner_kernel
 def add_delta_charges(account, run, result, portfolios, arrays, scratch):
     """Add the charges on net deltas of terms, on deltas matched between terms, on a net delta; and the delta floors.
 
@@ -413,8 +455,7 @@ def add_delta_charges(account, run, result, portfolios, arrays, scratch):
             linear_end = p + 1
             scratch.delta[arrays.term[i]] += portfolios.size[p] * arrays.delta[i]
     matched = matched_deltas(scratch.run_first[run], linear_end, portfolios, arrays, scratch)
-    charges, initial = matched * arrays.spread[u, 0] * arrays.scaling[4, 0], 0.0
-    initial = matched * arrays.spread[u, 1] * arrays.scaling[4, 1]
+    charges, initial = matched * arrays.spread[u, 0], matched * arrays.spread[u, 1]
     for p in range(scratch.run_first[run], end):
         i = portfolios.instrument[p]
         delta = portfolios.size[p] * arrays.delta[i]
@@ -491,15 +532,24 @@ def matched_deltas(first, end, portfolios, arrays, scratch):
     return total
 
 
-@inner_kernel
-def scaled_minimum(calls, puts, arrays):
-    """Minimum requirement: a raw amount, each part of it times the multiplier of its bracket.
+@kernel
+def short_minimum(calls, puts, arrays):
+    """Minimum requirement of short options: of calls and puts, or of the larger of the two.
 
-    calls   float64         ()  raw amount of calls
-    puts    float64         ()  raw amount of everything else
+    calls   float64         ()  numeraire, >= 0
+    puts    float64         ()  numeraire, >= 0
     arrays  ScenarioArrays  ()  see scenario_layouts.py
     """
-    raw = max(calls, puts) if arrays.larger_of else calls + puts
+    return max(calls, puts) if arrays.larger_of else calls + puts
+
+
+@inner_kernel
+def scaled_minimum(raw, arrays):
+    """Minimum requirement: a raw amount, each part of it times the multiplier of its bracket.
+
+    raw     float64         ()  numeraire, >= 0
+    arrays  ScenarioArrays  ()  see scenario_layouts.py
+    """
     total, start = 0.0, 0.0
     for b in range(arrays.brackets.shape[0]):
         end = min(raw, arrays.brackets[b, 0])
@@ -536,10 +586,13 @@ def group_requirement(account, run, runs, spots_end, result, portfolios, arrays,
             scale += add_unit_charges(
                 scratch.run_first[r], scratch.run_end[r], u, holds_perpetual, result, portfolios, arrays, scratch
             )
+            add_time_charges(result, arrays, scratch)
             if arrays.has_strikes:
                 add_strike_charges(r, result, portfolios, arrays, scratch)
             if arrays.has_deltas:
                 add_delta_charges(account, r, result, portfolios, arrays, scratch)
+            if has_orders:
+                add_order_charges(account, u, result, portfolios, arrays, scratch)
             if arrays.has_basis:
                 basis += basis_loss(r, portfolios, arrays, scratch)
     columns = (arrays.scenarios + COLUMNS - 1) // COLUMNS * COLUMNS
@@ -550,20 +603,18 @@ def group_requirement(account, run, runs, spots_end, result, portfolios, arrays,
         initial_loss, worst = group_loss(start, arrays.initial_scenarios, basis, arrays, scratch)
         fill_group(account, run, runs, spots_end, 0, columns, False, portfolios, arrays, scratch)
         scan, worst = group_loss(0, arrays.scenarios, basis, arrays, scratch)
-        initial_loss = max(initial_loss, results[result, INITIAL_FLOOR])
     else:
         fill_group(account, run, runs, spots_end, 0, columns, False, portfolios, arrays, scratch)
         scan, worst = group_loss(0, arrays.scenarios, basis, arrays, scratch)
-        initial_loss = max(scan, results[result, INITIAL_FLOOR])
-    loss = max(scan, results[result, FLOOR])
-    paid, lost = max(results[result, FUNDING], 0.0), max(0.0 - results[result, DECAY], 0.0)
-    charges = results[result, CHARGES] + paid * arrays.scaling[0, 0] + lost * arrays.scaling[1, 0]
-    initial_charges = results[result, INITIAL_CHARGES] + paid * arrays.scaling[0, 1] + lost * arrays.scaling[1, 1]
+        initial_loss = scan
+    loss = rounded(max(scan, results[result, FLOOR]), arrays.round_worst)
+    initial_loss = rounded(max(initial_loss, results[result, INITIAL_FLOOR]), arrays.round_worst)
+    charges, initial_charges = results[result, CHARGES], results[result, INITIAL_CHARGES]
     maintenance = arrays.mm_factor * loss + charges
     initial = arrays.im_factor * initial_loss + initial_charges
-    least = 0.0
+    least = short_minimum(results[result, SHORT_CALLS], results[result, SHORT_PUTS], arrays)
     if arrays.minimum_level == GROUP_MINIMUM:
-        least = scaled_minimum(results[result, RAW], results[result, RAW_PUTS], arrays)
+        least = max(least, scaled_minimum(results[result, RAW], arrays))
     return GroupRequirement(
         max(maintenance, least),
         max(initial, least),
@@ -573,6 +624,7 @@ def group_requirement(account, run, runs, spots_end, result, portfolios, arrays,
         worst,
         group,
         scale + charges + initial_charges,
+        results[result, FLOOR] > scan,
         not maintenance < least,
     )
 
@@ -609,8 +661,8 @@ def requirement_of(account, portfolios, arrays, scratch):
     first = np.int64(portfolios.span[account])
     scale = add_unit_charges(first, spots_end, -1, False, runs, portfolios, arrays, scratch)
     maintenance, initial = results[runs, CHARGES], results[runs, INITIAL_CHARGES]
-    raw, raw_puts = results[runs, RAW], results[runs, RAW_PUTS]
-    loss, initial_loss, largest, worst, worst_group = 0.0, 0.0, -inf, np.int64(-1), np.int64(-1)
+    raw, loss, initial_loss = results[runs, RAW], 0.0, 0.0
+    largest, group_loss, worst, worst_group = -inf, 0.0, np.int64(-1), np.int64(-1)
     for run in range(runs):
         if not is_counted(run, arrays, scratch):
             one = group_requirement(account, run, runs, spots_end, run, portfolios, arrays, scratch)
@@ -620,17 +672,16 @@ def requirement_of(account, portfolios, arrays, scratch):
             initial_loss += one.initial_loss
             scale += one.scale
             raw += results[run, RAW]
-            raw_puts += results[run, RAW_PUTS]
             if one.maintenance > largest:
-                largest, worst, worst_group = one.maintenance, one.worst, one.group
+                largest, group_loss, worst, worst_group = one.maintenance, one.loss, one.worst, one.group
     if arrays.minimum_level == ACCOUNT_MINIMUM:
-        least = scaled_minimum(raw, raw_puts, arrays)
+        least = scaled_minimum(raw, arrays)
         maintenance = max(maintenance, least)
         initial = max(initial, least)
-    initial *= arrays.im_multiplier
-    if arrays.round_initial > 0.0:
-        initial = np.rint(initial * arrays.round_initial) / arrays.round_initial
-    return Requirement(maintenance, max(initial, maintenance), loss, initial_loss, np.int64(worst), worst_group, scale)
+    initial = rounded(initial * arrays.im_multiplier, arrays.round_initial)
+    return Requirement(
+        maintenance, max(initial, maintenance), loss, initial_loss, group_loss, worst, worst_group, scale
+    )
 
 
 @inner_kernel
@@ -650,7 +701,7 @@ def is_counted(run, arrays, scratch):
 
 @kernel
 def fill_requirements(
-    first, last, portfolios, arrays, scratch, maintenance, initial, loss, initial_loss, worst, group, scale
+    first, last, portfolios, arrays, scratch, maintenance, initial, loss, initial_loss, group_loss, worst, group, scale
 ):
     """Requirements of some accounts.
 
@@ -663,6 +714,7 @@ def fill_requirements(
     initial       float64           (A,)  out, numeraire
     loss          float64           (A,)  out, numeraire, >= 0
     initial_loss  float64           (A,)  out, numeraire, >= 0
+    group_loss    float64           (A,)  out, numeraire, of the group with the largest requirement
     worst         int64             (A,)  out, scenario of the group with the largest requirement
     group         int64             (A,)  out, that group; -1 for none
     scale         float64           (A,)  out, sum of all amounts
@@ -673,6 +725,7 @@ def fill_requirements(
         initial[account] = one.initial
         loss[account] = one.loss
         initial_loss[account] = one.initial_loss
+        group_loss[account] = one.group_loss
         worst[account] = one.worst
         group[account] = one.group
         scale[account] = one.scale

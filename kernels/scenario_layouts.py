@@ -58,7 +58,9 @@ class ScenarioArrays(NamedTuple):
     charge            float64  (M, 4)  charges per unit: maintenance long and short, initial long and short
     perpetual_charge  float64  (M, 2)  more charge per unit where the account holds a perpetual of the underlying
     strike_charge     float64  (M, 2)  charge per unit of a short option that no option of its strike and expiry offsets
+    order_charge      float64  (M,)    charge per unit of an open order, of the initial requirement
     minimum           float64  (M, 2)  raw minimum per unit of a long, of a short
+    short_minimum     float64  (M,)    minimum per unit of a short option
     kind              uint8    (M,)    PERPETUAL, FUTURE, OPTION, SPOT
     is_call           bool     (M,)
     underlying        int32    (M,)    row; -1 for none
@@ -84,7 +86,7 @@ class ScenarioArrays(NamedTuple):
     is_stress         bool     (C,)    of the second set of such a measure
     group_size        int32    (G,)    underlyings of each group
     brackets          float64  (B, 2)  upper end and multiplier of each bracket of the minimum
-    scaling           float64  (5, 2)  what a unit of each counts: funding, decay, delta shock, roll, spread
+    scaling           float64  (3, 2)  what a unit of each counts: funding, decay, delta shock
     tail              float64  (2,)    1 - alpha of the measure, and the share of the stress set
     scenarios         int64    ()      number of scenarios of the maintenance requirement, S
     initial_first     int64    ()      first column of the initial requirement
@@ -92,12 +94,12 @@ class ScenarioArrays(NamedTuple):
     mm_factor         float64  ()
     im_factor         float64  ()      with the depeg
     im_multiplier     float64  ()      of the whole initial requirement
-    buffer            float64  ()      factor of the measure
+    buffer            float64  ()      factor of the measure, >= 1
     round_worst       float64  ()      10 to the decimals of the worst loss; 0 for none
     round_initial     float64  ()      10 to the decimals of the initial requirement; 0 for none
     measure           int64    ()      WORST, VALUE_AT_RISK, EXPECTED_SHORTFALL
     minimum_level     int64    ()      NO_MINIMUM, GROUP_MINIMUM, ACCOUNT_MINIMUM
-    larger_of         bool     ()      whether the minimum counts the larger of calls and puts, not both
+    larger_of         bool     ()      whether short calls or short puts count, the larger, not both
     annual_spread     bool     ()      whether the charge on matched deltas grows with the time between the terms
     by_term           bool     ()      whether the options of a term are summed before they join the underlying
     is_discounted     bool     ()
@@ -119,7 +121,9 @@ class ScenarioArrays(NamedTuple):
     charge: np.ndarray
     perpetual_charge: np.ndarray
     strike_charge: np.ndarray
+    order_charge: np.ndarray
     minimum: np.ndarray
+    short_minimum: np.ndarray
     kind: np.ndarray
     is_call: np.ndarray
     underlying: np.ndarray
@@ -181,7 +185,7 @@ class ScenarioScratch(NamedTuple):
     run_underlying  int64    (U+1,)    underlyings of the account, in the order of its rows
     run_first       int64    (U+1,)    first row of each that is no spot balance
     run_end         int64    (U+1,)
-    result          float64  (U+1, 11)  of each group
+    result          float64  (U+1, 9)  of each group
     """
 
     underlying: np.ndarray
@@ -196,7 +200,11 @@ class ScenarioScratch(NamedTuple):
 
 
 class GroupRequirement(NamedTuple):
-    """Requirement of a group of an account, in the numeraire; is_scanned is whether no minimum is above it."""
+    """Requirement of a group of an account, in the numeraire.
+
+    scan is the loss in the scenarios, loss that or the delta floor, by_floor whether the floor is above the scenarios,
+    is_scanned whether no minimum is above the requirement.
+    """
 
     maintenance: float
     initial: float
@@ -206,19 +214,22 @@ class GroupRequirement(NamedTuple):
     worst: int
     group: int
     scale: float
+    by_floor: bool
     is_scanned: bool
 
 
 class Requirement(NamedTuple):
     """Requirement of an account, in the numeraire; scale is the sum of all amounts, for the bound of its rounding.
 
-    worst is the scenario of the group with the largest requirement: S for the basis contingency, -1 for no loss.
+    group is the one with the largest requirement, group_loss its loss, worst the scenario of it: S for the basis
+    contingency, -1 for no loss.
     """
 
     maintenance: float
     initial: float
     loss: float
     initial_loss: float
+    group_loss: float
     worst: int
     group: int
     scale: float

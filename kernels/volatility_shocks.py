@@ -34,7 +34,7 @@ class SkewFigures(NamedTuple):
 
     cbase: float  # growth of the cap with the square root of the years
     cap: float  # of the relative change, at expiry
-    min_k: float  # least log-moneyness of the full change, > 0
+    min_k: float  # least log-moneyness of the full change, >= 0
     width: float  # in standard deviations
     vol_static: float
     vol_scale: float
@@ -115,8 +115,11 @@ def skew_multiplier(log_moneyness, years, skew):
     full = root * skew.width * (skew.vol_static + root * skew.vol_scale)
     full = skew.min_k if full < skew.min_k else full
     limit = cap if log_moneyness >= 0.0 else -cap
-    change = log_moneyness * cap / full
-    change = min(change, limit) if log_moneyness >= 0.0 else max(change, limit)
+    if full <= 0.0:
+        change = 0.0 if log_moneyness == 0.0 else limit
+    else:
+        change = log_moneyness * cap / full
+        change = min(change, limit) if log_moneyness >= 0.0 else max(change, limit)
     return 0.0 if change < -1.0 else 1.0 + change
 
 

@@ -7,9 +7,9 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Account", "Accounts", "ActivityResult", "Books", "Engine", "LiquidationPrices", "Margin", "MarginTable",
-    "MarginTables", "Prices", "RecordingWarning", "RiskDataError", "Screen", "Selection", "Selections", "StepResult",
-    "Tick", "Venue", "__version__", "cross_venue_index", "explain_margin", "largest_orders", "liquidation_prices",
-    "load_venue", "read_run", "select", "sweep", "sweep_rows", "what_if",
+    "MarginTables", "Prices", "RecordingWarning", "RiskDataError", "ScenarioModel", "Screen", "Selection", "Selections",
+    "StepResult", "Tick", "Venue", "__version__", "cross_venue_index", "explain_margin", "largest_orders",
+    "liquidation_prices", "load_scenario_model", "load_venue", "read_run", "select", "sweep", "sweep_rows", "what_if",
 ]  # fmt: skip
 
 # A name loads its package at first use: pandas and Numba alone take longer than an import should
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .margin.screen import Screen
     from .market import Books, Prices, Tick, cross_venue_index
     from .run import read_run
+    from .scenario import ScenarioModel, load_scenario_model
     from .state import Accounts
     from .venue import Venue, load_venue
 else:
@@ -67,6 +68,7 @@ else:
         "margin.screen": ["Screen"],
         "market": ["Books", "Prices", "Tick", "cross_venue_index"],
         "run": ["read_run"],
+        "scenario": ["ScenarioModel", "load_scenario_model"],
         "state": ["Accounts"],
         "venue": ["Venue", "load_venue"],
     }  # fmt: skip

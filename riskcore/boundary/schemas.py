@@ -278,7 +278,7 @@ _TABLES = {
             "underlying": _NAME,
             "expiry": _EXPIRY,
             "forward": _price(required=False, nullable=True),
-            "rate": _number(_IS_RATE, required=False, nullable=True),
+            "rate": _number(_IS_FINITE, required=False, nullable=True),
             "average": _price(required=False, nullable=True),
             "forward_confidence": _CONFIDENCE,
             "rate_confidence": _CONFIDENCE,

@@ -132,7 +132,8 @@ def expiries(values: pd.Series[Any]) -> pd.Series[Any]:
     """Expiries of contracts, days without a time at `EXPIRY_TIME`; other values are left as they are."""
     if values.dtype.kind != "O" and not pd.api.types.is_string_dtype(values.dtype):
         return values
-    return values.astype(object).map(_with_time)
+    # not Series.map, which makes floats of whole numbers beside a missing one
+    return pd.Series([_with_time(value) for value in values], values.index, dtype=object)
 
 
 EXPIRY_TIME = "T08:00Z"

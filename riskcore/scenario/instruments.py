@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -108,7 +109,7 @@ class Instruments:
         return len(self.symbol)
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame) -> Instruments:
+    def from_frame(cls, frame: pd.DataFrame, underlyings: Sequence[str] = ()) -> Instruments:
         """Read instruments from a table.
 
         Parameters
@@ -117,6 +118,8 @@ class Instruments:
             The columns market and kind (PERP, IPERP, DATED, IDATED, OPTION or SPOT), and where the kind has them
             underlying (of SPOT the market's own name by default, if that is an underlying), expiry, strike, right (C or
             P), settles_in_coin (of an option, default false) and contract (default 1).
+        underlyings : sequence of str
+            Underlyings that come first, whether or not a row is of them.
 
         Returns
         -------
@@ -163,8 +166,8 @@ class Instruments:
                 rule = f"must be given for OPTION alone, not for {kind}"
                 raise RiskDataError("instruments", "settles_in_coin", rule, row=row)
         symbols = tuple(table["market"].tolist())
-        underlyings = tuple(dict.fromkeys(name for name in given if name is not None))
-        rows = {name: row for row, name in enumerate(underlyings)}
+        names = tuple(dict.fromkeys([*underlyings, *(name for name in given if name is not None)]))
+        rows = {name: row for row, name in enumerate(names)}
         contract = column("contract", 1.0).to_numpy(np.float64)
         return cls(
             symbol=symbols,
@@ -174,7 +177,7 @@ class Instruments:
                 [rows.get(symbol if name is None else name, -1) for symbol, name in zip(symbols, given, strict=True)],
                 np.int64,
             ),
-            underlyings=underlyings,
+            underlyings=names,
             expiry=expiry,
             strike=strike,
             is_call=np.array([each == "C" for each in right], bool),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .._typing import Float, Int
 from ..boundary.threads import in_chunks
 from ..kernels import scenario as kernels
+from ..kernels.scenario_gradient import fill_gradients
 from ..kernels.scenario_layouts import COLUMNS, PortfolioColumns, ScenarioArrays, ScenarioScratch
 from .portfolios import Portfolios
 
@@ -27,9 +28,10 @@ class Requirements:
     loss, initial_loss : ndarray of float64, shape (A,)
         Sum of the worst losses of the groups, >= 0, without factors and charges; ``initial_loss`` with open orders, or
         over the scenarios of the initial requirement.
+    group_loss : ndarray of float64, shape (A,)
+        Loss of the group with the largest requirement.
     worst : ndarray of int64, shape (A,)
-        Scenario that sets the loss of the group with the largest requirement: its number; the number of scenarios
-        for the basis contingency; -1 for no loss.
+        Scenario that sets it: its number; the number of scenarios for the basis contingency; -1 for no loss.
     group : ndarray of int64, shape (A,)
         That group; -1 for an account without one.
     scale : ndarray of float64, shape (A,)
@@ -44,7 +46,7 @@ class Requirements:
     >>> import numpy as np
     >>> from riskcore.scenario import Requirements
     >>> one, none = np.ones(1), np.full(1, -1)
-    >>> Requirements(one, one, one, one, none, none, one).worst.tolist()
+    >>> Requirements(one, one, one, one, one, none, none, one).worst.tolist()
     [-1]
     """
 
@@ -52,9 +54,41 @@ class Requirements:
     initial: Float
     loss: Float
     initial_loss: Float
+    group_loss: Float
     worst: Int
     group: Int
     scale: Float
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Maintenance requirements of A accounts, and what each of their P positions adds to them, in the numeraire.
+
+    Attributes
+    ----------
+    maintenance : ndarray of float64, shape (A,)
+        Maintenance requirement.
+    gradient : ndarray of float64, shape (P,)
+        Change of the requirement by one unit more of each position, exact away from ties.
+    contribution : ndarray of float64, shape (P,)
+        Size times gradient. What these miss of the requirement, which is nothing in a homogeneous model, is shared in
+        proportion to their absolute values, so that the contributions of an account sum to its requirement.
+
+    Notes
+    -----
+    The rule: docs/scenario_margin.md, "The requirement".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.scenario import Gradients
+    >>> Gradients(np.array([30.0]), np.array([15.0]), np.array([30.0])).contribution
+    array([30.])
+    """
+
+    maintenance: Float
+    gradient: Float
+    contribution: Float
 
 
 def columns_of(portfolios: Portfolios) -> PortfolioColumns:
@@ -92,20 +126,47 @@ def scratch_of(arrays: ScenarioArrays) -> ScenarioScratch:
     )
 
 
-def requirements(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None) -> Requirements:
-    """Requirements of all accounts: the general path, for every model."""
+def requirements(
+    portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None, initial: bool = True
+) -> Requirements:
+    """Requirements of all accounts: the general path, for every model.
+
+    Without ``initial`` open orders and the scenarios of the initial requirement take no part.
+    """
+    if not initial:
+        portfolios = replace(portfolios, orders=None)
+        arrays = arrays._replace(initial_first=0, initial_scenarios=arrays.scenarios)
     count, columns = len(portfolios), columns_of(portfolios)
-    amounts, numbers = np.empty((5, count)), np.empty((2, count), np.int64)
-    result = Requirements(amounts[0], amounts[1], amounts[2], amounts[3], numbers[0], numbers[1], amounts[4])
+    amounts, numbers = np.empty((6, count)), np.empty((2, count), np.int64)
+    result = Requirements(
+        amounts[0], amounts[1], amounts[2], amounts[3], amounts[4], numbers[0], numbers[1], amounts[5]
+    )
 
     def chunk(first: int, last: int) -> None:
         kernels.fill_requirements(
             first, last, columns, arrays, scratch_of(arrays), result.maintenance, result.initial, result.loss,
-            result.initial_loss, result.worst, result.group, result.scale,
+            result.initial_loss, result.group_loss, result.worst, result.group, result.scale,
         )  # fmt: skip
 
     in_chunks(chunk, count, threads, PER_THREAD)
     return result
+
+
+def gradients(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None) -> Gradients:
+    """Requirements of all accounts and gradients of all positions."""
+    columns, gradient = columns_of(portfolios), np.empty(len(portfolios.size))
+    maintenance = np.empty(len(portfolios))
+
+    def chunk(first: int, last: int) -> None:
+        fill_gradients(first, last, columns, arrays, scratch_of(arrays), maintenance, gradient)
+
+    in_chunks(chunk, len(portfolios), threads, PER_THREAD)
+    contribution = portfolios.size * gradient
+    account = np.repeat(np.arange(len(portfolios)), (portfolios.span[1:] - portfolios.span[:-1]).astype(np.int64))
+    total = np.bincount(account, contribution, len(portfolios))
+    size = np.bincount(account, np.abs(contribution), len(portfolios))
+    missing = np.divide(maintenance - total, size, out=np.zeros(len(portfolios)), where=size > 0.0)
+    return Gradients(maintenance, gradient, contribution + missing[account] * np.abs(contribution))
 
 
 def losses(portfolios: Portfolios, arrays: ScenarioArrays, first: int, last: int) -> Float:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from .._limits import LARGEST, SMALLEST
-from .._typing import Float
+from .._typing import Float, Int
 from ..boundary import RiskDataError, as_text, schemas, timestamps
+from ..options import Surface, check_surface
 from .instruments import Instruments, Kind
 
 Numbers = Mapping[str, Any] | npt.NDArray[Any] | None
@@ -95,6 +96,8 @@ class ScenarioMarket:
         marks: Numbers = None,
         volatilities: Numbers = None,
         terms: pd.DataFrame | None = None,
+        surface: pd.DataFrame | None = None,
+        surface_check: str = "warn",
         underlyings: pd.DataFrame | None = None,
         asset_confidences: Numbers = None,
         funding: Numbers = None,
@@ -118,6 +121,11 @@ class ScenarioMarket:
         terms : DataFrame, optional
             The columns underlying, expiry, and any of forward, rate, average, forward_confidence, rate_confidence,
             volatility_confidence. Expiries that no instrument has serve to fill in forwards.
+        surface : DataFrame, optional
+            The columns underlying, expiry, strike, volatility: nodes of volatility surfaces, which give the options
+            without a volatility of their own one (`riskcore.options.Surface`).
+        surface_check : {"warn", "refuse", "off"}
+            What to do about arbitrage in a surface, as of `riskcore.options.check_surface`.
         underlyings : DataFrame, optional
             The columns underlying, and any of index, confidence, perpetual_confidence.
         asset_confidences : mapping of str to float, or ndarray of shape (M,), optional
@@ -127,7 +135,7 @@ class ScenarioMarket:
         stable_price : float
             Price of the stable coin in US dollars, > 0.
         unit : {"ns", "us", "ms", "s"}
-            Of whole numbers in ``time`` and ``terms``.
+            Of whole numbers in ``time``, ``terms`` and ``surface``.
 
         Returns
         -------
@@ -138,7 +146,8 @@ class ScenarioMarket:
         Raises
         ------
         RiskDataError
-            A number is out of range or of an unknown name.
+            A number is out of range or of an unknown name, an expiry of a surface has no forward, or a surface that is
+            to be refused has an arbitrage.
 
         Notes
         -----
@@ -181,12 +190,32 @@ class ScenarioMarket:
         future = (instruments.kind == Kind.FUTURE) & np.isfinite(mark)
         from_future = np.full(count, np.nan)
         from_future[instruments.term[future]] = mark[future]
-        forward = np.where(np.isnan(forward), from_future, forward)
+        forward = _between(instruments, np.where(np.isnan(forward), from_future, forward), others)
+        node_table = _by_rows("surface", surface, by_underlying, unit)
+        for u in np.unique(node_table.index.to_numpy(np.int64)):
+            nodes = node_table.loc[[u]]
+            known = (instruments.term_underlying == u) & np.isfinite(forward)
+            expiry, level = _forwards_of(u, others)
+            read = Surface.of(
+                instruments.underlyings[u],
+                now,
+                float(levels[u]),
+                np.append(instruments.term_expiry[known], expiry),
+                np.append(forward[known], level),
+                nodes["expiry"].to_numpy(np.int64),
+                nodes["strike"].to_numpy(np.float64),
+                nodes["volatility"].to_numpy(np.float64),
+            )
+            check_surface(read, surface_check)
+            is_option = (instruments.kind == Kind.OPTION) & (instruments.underlying == u)
+            lacking = np.flatnonzero(is_option & np.isnan(volatility))
+            expiry = instruments.term_expiry[instruments.term[lacking]]
+            volatility[lacking] = read.volatility(expiry, instruments.strike[lacking])
         return cls(
             time=now,
             index=levels,
             mark=mark,
-            forward=_between(instruments, forward, others),
+            forward=forward,
             rate=_column(given, "rate", count, 0.0),
             average=_column(given, "average", count),
             forward_confidence=_column(given, "forward_confidence", count, 1.0),
@@ -283,11 +312,8 @@ def _between(instruments: Instruments, forward: Float, others: pd.DataFrame) -> 
     of, expiry = instruments.term_underlying, instruments.term_expiry
     for u in np.unique(of[np.isnan(forward)]):
         known = (of == u) & np.isfinite(forward)
-        extra = others[(others.index == u) & others["forward"].notna()] if "forward" in others else others.iloc[:0]
-        time, level = expiry[known], forward[known]
-        if len(extra):
-            time = np.append(time, extra["expiry"].to_numpy(np.int64))
-            level = np.append(level, extra["forward"].to_numpy(np.float64))
+        extra = _forwards_of(u, others)
+        time, level = np.append(expiry[known], extra[0]), np.append(forward[known], extra[1])
         missing = np.flatnonzero((of == u) & np.isnan(forward))
         if time.size:
             order = np.argsort(time)
@@ -296,3 +322,11 @@ def _between(instruments: Instruments, forward: Float, others: pd.DataFrame) -> 
             at = (expiry[missing] - first).astype(np.float64)
             result[missing] = np.exp(np.interp(at, *inside, left=np.nan, right=np.nan))
     return result
+
+
+def _forwards_of(underlying: int, others: pd.DataFrame) -> tuple[Int, Float]:
+    """Expiries of an underlying that no instrument has but that have a forward, and the forwards."""
+    if "forward" not in others:
+        return np.empty(0, np.int64), np.empty(0)
+    rows = others[(others.index == underlying) & others["forward"].notna()]
+    return rows["expiry"].to_numpy(np.int64), rows["forward"].to_numpy(np.float64)
