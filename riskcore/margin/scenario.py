@@ -16,10 +16,9 @@ from ..kernels.scenario_accounts import PortfolioLayout, ScenarioPrices
 from ..kernels.scenario_layouts import PortfolioColumns
 from ..kernels.sweep import CHUNK
 from ..market import Prices
-from ..scenario import Kind, Portfolios, ScenarioTable
-from ..scenario import exact as exact_scenario
+from ..scenario import Kind, Portfolios, Requirements, ScenarioTable
 from ..state import Accounts
-from ..venue import Venue
+from ..venue import IMF, Venue
 from . import exact
 from .model import MODELS, MarginModel, folded
 from .scenario_view import exact_sizes, portfolios_of, with_orders
@@ -196,8 +195,12 @@ class _Exact:
         """Requirement of the portfolio, and the margin functions of borrows."""
         if not (self.positions or self.margin.borrowed):
             return Fraction(0)
-        required: Fraction = exact_scenario.requirement(self.table, self.rows, self.sizes)[0]
+        required = Fraction(float(self._requirements().maintenance[0]))
         return required * self.numeraire + sum((self.borrow(row) for row in self.functions()), Fraction(0))
+
+    def _requirements(self) -> Requirements:
+        row = np.array([self.account])
+        return self.table.requirements(portfolios_of(self.accounts, row, self.arrays.layout, self.prices), threads=1)
 
     def functions(self) -> list[int]:
         """Balance rows of the borrows that have a margin function of their own."""
@@ -206,7 +209,13 @@ class _Exact:
 
     def initial(self) -> Fraction:
         """Initial requirement of the portfolio and margin functions of borrows; at least the maintenance margin."""
-        raise NotImplementedError
+        required = Fraction(float(self._requirements().initial[0])) * self.numeraire
+        for row in self.functions():
+            columns, markets = self.accounts.columns, len(self.prices.mark)
+            owed = exact.decimal(-int(columns.free[row]) * self.quantum(row))
+            function, price = 2 * (markets + int(columns.asset[row])) + IMF, self.prices.asset[columns.asset[row]]
+            required += Fraction(exact.requirement(self.prices, function, owed, exact.decimal(price)))
+        return max(required, self.maintenance())
 
     def exposure(self) -> Fraction:
         """Gross delta notional and borrows; at least a settle quantum where there is a position."""
@@ -214,7 +223,7 @@ class _Exact:
         for row in self.positions:
             size = abs(int(columns.lots[row])) * self.prices.venue.markets.exact_lot_size[columns.market[row]]
             total += size * Fraction(float(self.arrays.notional[columns.market[row]])) * self.settle
-        owed = -sum(int(columns.free[row]) * self.quantum(row) for row in self.margin.borrowed)
+        owed = -sum((int(columns.free[row]) * self.quantum(row) for row in self.margin.borrowed), Fraction(0))
         return (max(total, self.settle) if self.positions else total) + owed
 
     def quantum(self, row: int) -> Fraction:
@@ -227,8 +236,9 @@ class _Exact:
         """Requirement of a position alone."""
         columns = self.accounts.columns
         m, lots = columns.market[row], int(columns.lots[row])
-        size = abs(lots) * self.prices.venue.markets.exact_lot_size[m]
-        return size * Fraction(float(self.arrays.alone[m, 0 if lots > 0 else 1])) * self.numeraire
+        size = Fraction(abs(lots)) * self.prices.venue.markets.exact_lot_size[m]
+        alone = Fraction(float(self.arrays.alone[m, 0 if lots > 0 else 1]))
+        return alone * size * self.numeraire
 
     def borrow(self, row: int) -> Fraction:
         """Requirement of a borrow alone."""
