@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,10 @@ import pandas as pd
 import pytest
 
 import riskcore as rc
-from riskcore import RiskDataError
 from riskcore.kernels import margin_model
-from riskcore.kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
 from riskcore.margin import folded, model_of
 from riskcore.market import Prices
 from riskcore.sample import options_sample
-from riskcore.scenario import Portfolios
 
 TIME = "2026-03-01T00:00Z"
 FIGURES = "net_equity", "exposure", "initial_margin", "maintenance_margin", "status"
@@ -137,10 +133,11 @@ def test_the_batch_is_account_by_account_and_exact(name):
     columns, rows = accounts.columns, np.arange(len(accounts))
     figures, status = np.empty((4, len(rows))), np.empty(len(rows), np.uint8)
     margin_model.account_margins(rows, columns, folded(prices), *figures, status)
-    for found, known in zip((*figures, status), (getattr(table, n) for n in FIGURES), strict=True):
-        same = found == known
-        assert same[columns.open_orders == 0].all(), "the account kernel has other bits than the batch"
-        assert same.all() or found is figures[2]
+    for name, found in zip(FIGURES, (*figures, status), strict=True):
+        same = found == getattr(table, name)
+        if name == "initial_margin":  # the kernel of one account knows no limits of orders
+            same |= (columns.open_orders > 0) & (found <= getattr(table, name))
+        assert same.all(), name
     model = model_of(venue)
     for account in rows[:60].tolist():
         margin = model.account(accounts, account, prices)

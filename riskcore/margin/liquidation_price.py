@@ -141,20 +141,22 @@ def liquidation_prices(
     columns = accounts.columns
     row = np.flatnonzero(columns.lots)
     market = columns.market[row]
-    mark = read.mark[market]
+    mark, below, above = read.mark[market], None, None
     if model_of(venue).revalues:
         mark = _levels(read)[market]
         below, above = (moves[row] * mark for moves in nearest_moves(accounts, read, threads))
         is_below = np.isnan(above) | (mark - below <= above - mark)
-        found = np.where(is_below, below, above), below, above
+        found = np.where(is_below, below, above)
     else:
-        found = (_parts_of_mark(accounts, read, threads)[row] * mark,)
+        found = _parts_of_mark(accounts, read, threads)[row] * mark
     return LiquidationPrices(
-        accounts.ids[accounts.position_accounts()[row]],
-        np.array(venue.markets.symbol, object)[market],
-        venue.markets.quantity(columns.lots[row], market),
-        mark,
-        *found,
+        account=accounts.ids[accounts.position_accounts()[row]],
+        market=np.array(venue.markets.symbol, object)[market],
+        quantity=venue.markets.quantity(columns.lots[row], market),
+        mark_price=mark,
+        liquidation_price=found,
+        liquidation_price_below=below,
+        liquidation_price_above=above,
     )
 
 
@@ -162,7 +164,8 @@ def _levels(prices: Prices) -> Float:
     """Mark of each market, of an option the forward of its expiry."""
     instruments, levels = prices.venue.instruments, prices.mark.copy()
     option = np.flatnonzero(prices.venue.markets.is_option)
-    levels[option] = prices.scenario.forward[instruments.term[option]]
+    if prices.scenario is not None:
+        levels[option] = prices.scenario.forward[instruments.term[option]]
     return levels
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,9 @@ from ..kernels.scenario_accounts import PortfolioLayout, ScenarioPrices
 from ..kernels.scenario_layouts import PortfolioColumns
 from ..kernels.sweep import CHUNK
 from ..market import Prices
-from ..scenario import Kind, Portfolios, ScenarioTable
-from ..scenario import exact as exact_scenario
+from ..scenario import Kind, Portfolios, Requirements, ScenarioTable
 from ..state import Accounts
-from ..venue import Venue
+from ..venue import IMF, Venue
 from . import exact
 from .model import MODELS, MarginModel, folded
 from .scenario_view import exact_sizes, portfolios_of, with_orders
@@ -117,11 +117,11 @@ class ScenarioMargin(MarginModel):
         margin = exact.account_margin(accounts, account, prices)
         figures = _Exact(accounts, account, prices, margin)
         whole, exposure = figures.maintenance(), figures.exposure()
-        alone = {row: figures.alone(row) for row in margin.requirement}
+        alone = {row: figures.alone(row) for row in figures.positions}
         borrowed = {row: figures.borrow(row) for row in margin.borrowed}
         total = sum(alone.values()) + sum(borrowed.values())
         if not total:  # a minimum, or a loss of collateral: in proportion to the values of positions
-            alone = {row: abs(Fraction(margin.value[row])) for row in alone}
+            alone = {row: abs(Fraction(margin.value.get(row, 0))) for row in alone}
             total = sum(alone.values())
         share = whole / total if total else Fraction(0)
         return exact.ExactMargin(
@@ -129,7 +129,7 @@ class ScenarioMargin(MarginModel):
             exposure=exact.decimal(exposure),
             maintenance=exact.decimal(whole),
             requirement={row: exact.decimal(part * share) for row, part in alone.items()},
-            value=margin.value,
+            value=dict.fromkeys(figures.positions, Decimal(0)) | margin.value,
             borrowed={row: exact.decimal(part * share) for row, part in borrowed.items()},
             status=_status(prices, Fraction(margin.equity), exposure, whole),
         )
@@ -185,16 +185,22 @@ class _Exact:
         self.accounts, self.account, self.prices, self.margin = accounts, account, prices, margin
         self.table, self.arrays, venue = table_of(prices), folded(prices), prices.venue
         self.rows, self.sizes = exact_sizes(accounts, account, self.arrays.layout, prices)
-        self.has_rows = bool(margin.requirement or margin.borrowed or accounts.columns.open_orders[account])
+        lots = accounts.columns.lots
+        self.positions = [row for row in accounts.positions_of(account) if lots[row]]  # an option may be worth nothing
+        self.has_rows = bool(self.positions or margin.borrowed or accounts.columns.open_orders[account])
         self.numeraire = numeraire_price(prices)
         self.settle = Fraction(venue.settle_quantum)
 
     def maintenance(self) -> Fraction:
         """Requirement of the portfolio, and the margin functions of borrows."""
-        if not (self.margin.requirement or self.margin.borrowed):
+        if not (self.positions or self.margin.borrowed):
             return Fraction(0)
-        required, _ = exact_scenario.requirement(self.table, self.rows, self.sizes)
-        return required * self.numeraire + sum(self.borrow(row) for row in self.functions())
+        required = Fraction(float(self._requirements().maintenance[0]))
+        return required * self.numeraire + sum((self.borrow(row) for row in self.functions()), Fraction(0))
+
+    def _requirements(self) -> Requirements:
+        row = np.array([self.account])
+        return self.table.requirements(portfolios_of(self.accounts, row, self.arrays.layout, self.prices), threads=1)
 
     def functions(self) -> list[int]:
         """Balance rows of the borrows that have a margin function of their own."""
@@ -203,17 +209,22 @@ class _Exact:
 
     def initial(self) -> Fraction:
         """Initial requirement of the portfolio and margin functions of borrows; at least the maintenance margin."""
-        raise NotImplementedError
+        required = Fraction(float(self._requirements().initial[0])) * self.numeraire
+        for row in self.functions():
+            columns, markets = self.accounts.columns, len(self.prices.mark)
+            owed = exact.decimal(-int(columns.free[row]) * self.quantum(row))
+            function, price = 2 * (markets + int(columns.asset[row])) + IMF, self.prices.asset[columns.asset[row]]
+            required += Fraction(exact.requirement(self.prices, function, owed, exact.decimal(price)))
+        return max(required, self.maintenance())
 
     def exposure(self) -> Fraction:
         """Gross delta notional and borrows; at least a settle quantum where there is a position."""
-        columns, total, held = self.accounts.columns, Fraction(0), False
-        for row in self.margin.requirement:
+        columns, total = self.accounts.columns, Fraction(0)
+        for row in self.positions:
             size = abs(int(columns.lots[row])) * self.prices.venue.markets.exact_lot_size[columns.market[row]]
             total += size * Fraction(float(self.arrays.notional[columns.market[row]])) * self.settle
-            held = True
-        owed = -sum(int(columns.free[row]) * self.quantum(row) for row in self.margin.borrowed)
-        return (max(total, self.settle) if held else total) + owed
+        owed = -sum((int(columns.free[row]) * self.quantum(row) for row in self.margin.borrowed), Fraction(0))
+        return (max(total, self.settle) if self.positions else total) + owed
 
     def quantum(self, row: int) -> Fraction:
         """Settle units of a quantum of a balance."""
@@ -225,8 +236,9 @@ class _Exact:
         """Requirement of a position alone."""
         columns = self.accounts.columns
         m, lots = columns.market[row], int(columns.lots[row])
-        size = abs(lots) * self.prices.venue.markets.exact_lot_size[m]
-        return size * Fraction(float(self.arrays.alone[m, 0 if lots > 0 else 1])) * self.numeraire
+        size = Fraction(abs(lots)) * self.prices.venue.markets.exact_lot_size[m]
+        alone = Fraction(float(self.arrays.alone[m, 0 if lots > 0 else 1]))
+        return alone * size * self.numeraire
 
     def borrow(self, row: int) -> Fraction:
         """Requirement of a borrow alone."""
@@ -267,7 +279,7 @@ def numeraire_price(prices: Prices) -> Fraction:
     Fraction
         1, or the price of the coin.
     """
-    name = prices.venue.scenario_model.numeraire
+    name = table_of(prices).model.numeraire
     return Fraction(1 if name == "settle" else exact.decimal(prices.asset[prices.venue.assets.row[name]]))
 
 
@@ -291,7 +303,7 @@ def _layout(venue: Venue, table: ScenarioTable) -> PortfolioLayout:
     """How positions and balances become rows of portfolios: of assets those that can change a requirement."""
     counts = np.zeros(len(venue.assets.symbol), np.uint8)
     counts[table.arrays.reach[len(venue.markets.symbol) :] > 0.0] = kernels.COLLATERAL
-    if venue.scenario_model.borrow_margin == "scenario":
+    if table.model.borrow_margin == "scenario":
         counts |= kernels.BORROWS
     size = np.array([float(quantum) for quantum in venue.assets.quantum])
     return PortfolioLayout(venue.instruments.rank, venue.markets.lot_size, counts, size)
@@ -303,7 +315,7 @@ def _notional(prices: Prices, table: ScenarioTable) -> Float:
     notional = np.zeros(len(venue.instruments))
     notional[:markets] = prices.arrays.price_per_lot / venue.markets.lot_size
     option = np.flatnonzero(venue.instruments.kind == Kind.OPTION)
-    forward = prices.scenario.forward[venue.instruments.term[option]]
+    forward = table.market.forward[venue.instruments.term[option]]
     notional[option] = np.abs(table.greeks[option, 0]) * forward / float(venue.settle_quantum)
     return np.nan_to_num(notional)
 

@@ -96,7 +96,9 @@ def _requirement_lines(accounts: Accounts, account: int, prices: Prices) -> Iter
         return
 
     def line(kind: str, item: str, now: tuple[float, float], before: tuple[float, float]) -> dict[str, Any]:
-        maintenance, initial = (exact.decimal((Fraction(a) - Fraction(b)) * price) for a, b in zip(now, before, strict=True))
+        maintenance, initial = (
+            exact.decimal((Fraction(a) - Fraction(b)) * price) for a, b in zip(now, before, strict=True)
+        )
         return {"kind": kind, "item": item, "initial_margin": initial, "maintenance_margin": maintenance}
 
     content = table.model.to_dict()

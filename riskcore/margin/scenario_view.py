@@ -141,7 +141,8 @@ def with_orders(portfolios: Portfolios, layout: PortfolioLayout, instrument: int
 
 def _owners(span: npt.NDArray[np.uint32]) -> Int:
     """Account of each row."""
-    return np.repeat(np.arange(len(span) - 1), np.diff(span.astype(np.int64)))
+    ends = span.astype(np.int64)
+    return np.repeat(np.arange(len(span) - 1), ends[1:] - ends[:-1])
 
 
 def _span(owner: Int, count: int) -> npt.NDArray[np.uint32]:
@@ -196,11 +197,13 @@ def _of_rows(portfolios: Portfolios, row: Int) -> Portfolios:
         first, last = int(row[0]), int(row[-1]) + 1
         rows, part = slice(span[first], span[last]), span[first : last + 1] - span[first]
         if orders is not None:
-            of, of_orders = orders.span, slice(orders.span[first], orders.span[last])
+            of, numbers = orders.span, slice(orders.span[first], orders.span[last])
             orders = PortfolioOrders(
-                of[first : last + 1] - of[first], orders.instrument[of_orders], orders.size[of_orders],
-                orders.price[of_orders],
-            )  # fmt: skip
+                of[first : last + 1] - of[first],
+                orders.instrument[numbers],
+                orders.size[numbers],
+                orders.price[numbers],
+            )
         return Portfolios(part, portfolios.instrument[rows], portfolios.size[rows], orders)
     taken, index = _taken(span, row)
     if orders is not None:
