@@ -2,6 +2,7 @@
 
 from .checks import discounts_in_order
 from .figures import decimal_text
+from .hedging import saved_by_position
 from .instruments import Instruments, Kind
 from .load import load_scenario_model
 from .model import (
@@ -53,5 +54,5 @@ __all__ = [
     "Minimum", "Notional", "Offset", "OptionShort", "PortfolioOrders", "Portfolios", "Requirements", "Roll", "Row",
     "Scenario", "ScenarioMarket", "ScenarioModel", "ScenarioTable", "Skew", "SkewShock", "SpreadDelta", "SpreadLeg",
     "Spreads", "Terms", "Theta", "Traits", "Vol", "VolShock", "decimal_text", "discounts_in_order",
-    "load_scenario_model", "preset_names", "scenario_preset", "traits", "values_of_record",
+    "load_scenario_model", "preset_names", "saved_by_position", "scenario_preset", "traits", "values_of_record",
 ]  # fmt: skip
