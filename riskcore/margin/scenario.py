@@ -235,10 +235,9 @@ class _Exact:
     def alone(self, row: int) -> Fraction:
         """Requirement of a position alone."""
         columns = self.accounts.columns
-        m, lots = columns.market[row], int(columns.lots[row])
-        size = Fraction(abs(lots)) * self.prices.venue.markets.exact_lot_size[m]
-        alone = Fraction(float(self.arrays.alone[m, 0 if lots > 0 else 1]))
-        return alone * size * self.numeraire
+        m, lots = int(columns.market[row]), int(columns.lots[row])
+        size = abs(lots) * self.prices.venue.markets.exact_lot_size[m]
+        return Fraction(float(self.arrays.alone[m, 0 if lots > 0 else 1])) * size * self.numeraire
 
     def borrow(self, row: int) -> Fraction:
         """Requirement of a borrow alone."""
@@ -301,8 +300,11 @@ def _equity(accounts: Accounts, row: Int, prices: Prices) -> tuple[Float, Float]
 
 def _layout(venue: Venue, table: ScenarioTable) -> PortfolioLayout:
     """How positions and balances become rows of portfolios: of assets those that can change a requirement."""
-    counts = np.zeros(len(venue.assets.symbol), np.uint8)
-    counts[table.arrays.reach[len(venue.markets.symbol) :] > 0.0] = kernels.COLLATERAL
+    arrays, moved = table.arrays, table.model.collateral_in_scenarios
+    assets = slice(len(venue.markets.symbol), None)
+    in_scenarios = np.isin(venue.assets.symbol, moved) if isinstance(moved, tuple) else moved
+    counted = (arrays.underlying[assets] >= 0) & in_scenarios | (arrays.charge[assets] > 0.0).any(axis=1)
+    counts = np.where(counted, kernels.COLLATERAL, 0).astype(np.uint8)
     if table.model.borrow_margin == "scenario":
         counts |= kernels.BORROWS
     size = np.array([float(quantum) for quantum in venue.assets.quantum])
