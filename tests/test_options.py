@@ -17,7 +17,7 @@ from riskcore import RiskDataError
 from riskcore.kernels import black76 as price_kernels
 from riskcore.kernels import volatility_shocks as shocks
 from riskcore.options import Greeks, Surface, black76, check_surface, greeks, implied_volatility
-from riskcore.scenario import Instruments, ScenarioMarket
+from riskcore.scenario import Instruments, ScenarioMarket, ScenarioTable, load_scenario_model
 from tests.option_prices import BAR, RELATIVE_BAR, errors, exact_price, random_cases
 
 DAY = 86_400 * 10**9
@@ -544,3 +544,29 @@ def test_the_page_shows_the_numbers_of_its_example():
     for level, nodes in NODES.values():
         assert all(f"{number:,}" in example for number in (level, *nodes))
         assert all(f"{round(100 * volatility)}" in example for volatility in nodes.values())
+
+
+def test_a_volatility_that_sticks_to_moneyness_moves_with_the_forward():
+    rows = [(f"{right}{days}", "OPTION", "BTC", at(days), 62_000.0, right) for days in (30, 60) for right in "CP"]
+    names = ["market", "kind", "underlying", "expiry", "strike", "right"]
+    instruments = Instruments.from_frame(pd.DataFrame(rows, columns=names))
+    nodes, terms = tables(NODES)
+    given = {"terms": terms, "index": {"BTC": 60_000.0}, "volatilities": {"P60": 0.7}}
+    market = ScenarioMarket.read(instruments, START, surface=nodes, **given)
+    moves = (0.0, 0.1, -0.2, -1.0)
+    source = {"scenarios": [{"move": str(move), "vol": "same"} for move in moves], "vol_sticky": "moneyness"}
+    table = ScenarioTable.of(load_scenario_model(source), instruments, market)
+    for i, (_, _, _, expiry, strike, right) in enumerate(rows):
+        years = (expiry - START) / (365 * DAY)
+        forward = SURFACE.forward_at(expiry)
+        ratio = market.volatility[i] / SURFACE.volatility(expiry, strike)  # 1 but for the option with its own
+        for s, move in enumerate(moves):
+            k = math.log(strike / (forward * (1 + move))) if move > -1 else math.inf
+            sigma = ratio * math.sqrt(SURFACE.total_variance(expiry, k) / years)
+            shocked = black76(forward * (1 + move), strike, sigma, years, right=right)
+            value = black76(forward, strike, market.volatility[i], years, right=right)
+            assert table.change[i, s] == pytest.approx(shocked - value, abs=1e-8)
+    assert not table.change[:, 0].any()
+    bare = ScenarioMarket.read(instruments, START, **given)
+    with pytest.raises(RiskDataError, match=r"^surface.BTC: must have nodes: vol_sticky of the scenario model is"):
+        ScenarioTable.of(load_scenario_model(source), instruments, bare)
