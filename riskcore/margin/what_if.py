@@ -188,13 +188,20 @@ def _shocked(prices: Prices, shocks: Shocks) -> Prices:
     """Prices after relative shocks."""
     venue = prices.venue
     markets, assets = venue.markets.symbol, venue.assets.symbol
-    names = (*markets, *(a for a in assets if a not in markets))
+    underlyings = () if prices.scenario is None else venue.instruments.underlyings
+    names = tuple(dict.fromkeys((*markets, *assets, *underlyings)))
+    options = {markets[m] for m in np.flatnonzero(venue.markets.is_option)}
     if isinstance(shocks, float | int | np.number):
         alike = schemas.figure("shocks", shocks)
-        shocks = dict.fromkeys((n for n in names if n != venue.settle_asset), alike)
+        shocks = dict.fromkeys((n for n in names if n != venue.settle_asset and n not in options), alike)
     rows = {name: row for row, name in enumerate(names)}
-    shock = by_symbol("shocks", shocks, rows, "a market or a collateral asset", _SHOCK)
+    what = "a market, a collateral asset or an underlying" if underlyings else "a market or a collateral asset"
+    shock = by_symbol("shocks", shocks, rows, what, _SHOCK)
     moved = dict(zip(names, shock.tolist(), strict=True))
     if moved[venue.settle_asset] == moved[venue.settle_asset]:
         raise RiskDataError("shocks", venue.settle_asset, "must not be the settle asset: it is worth 1")
-    return prices.moved(1.0 + np.nan_to_num(shock[: len(markets)]), 1.0 + np.array([moved[a] for a in assets]))
+    for name in options:
+        if moved[name] == moved[name]:
+            raise RiskDataError("shocks", name, "must not be an option: it has its value when its underlying has moved")
+    market, asset, underlying = (1.0 + np.array([moved[n] for n in each]) for each in (markets, assets, underlyings))
+    return prices.moved(market, asset, underlying)
