@@ -435,6 +435,25 @@ def test_a_calendar_spread_between_nodes_is_found():
     assert "calendar" in surface_of(shifted).check()["rule"].tolist()
 
 
+smiles = st.dictionaries(st.integers(20, 140).map(lambda n: 1_000.0 * n), st.floats(0.2, 1.0), min_size=1, max_size=6)
+
+
+@given(smiles, smiles, st.integers(31, 90), st.floats(50_000, 70_000))
+def test_the_calendar_check_is_exact(near, far, days, forward):
+    """Against a grid of log-moneyness, which can only find what the nodes find."""
+    surface = surface_of({30: (60_000, near), days: (forward, far)})
+    k = np.linspace(-2, 2, 4_001)
+    low, high = (surface.total_variance(at(each), k) for each in (30, days))
+    found = surface.check()
+    found = found[found["rule"] == "calendar"]
+    excess = found["excess"].max() if len(found) else 0.0
+    assert (low - high).max() <= excess + 1e-12
+    for _, row in found.iterrows():
+        nodes = [surface.total_variance(at(each), row["log_moneyness"]) for each in (30, days)]
+        assert row["excess"] == pytest.approx(nodes[0] - nodes[1])
+        assert row["strike"] == pytest.approx(60_000 * math.exp(row["log_moneyness"]))
+
+
 def test_equal_total_variances_are_no_arbitrage():
     slices = {days: (60_000, {60_000: math.sqrt(0.05 * 365 / days)}) for days in range(20, 400, 7)}
     assert surface_of(slices).check().empty
