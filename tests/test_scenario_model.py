@@ -1,5 +1,6 @@
 """Scenario models as data: presets, the reader and its refusals, what the figures say about a requirement."""
 
+import dataclasses
 import json
 import re
 import warnings
@@ -386,6 +387,23 @@ def test_what_is_no_model_is_refused(source, message):
     with pytest.raises(rc.RiskDataError) as caught:
         rc.load_scenario_model(source)
     assert message in str(caught.value)
+
+
+# ---- The page
+
+
+def test_the_example_of_the_page_is_what_the_model_gives():
+    page = (PAGE.parent / "scenario_margin.md").read_text(encoding="utf-8")
+    section = page.partition("## Models as data")[2].partition("\n## ")[0]
+    model = rc.load_scenario_model(section.partition("```json\n")[2].partition("```")[0])
+    rows = [
+        f"| {number} | {row.name} | {decimal_text(row.move_of('BTC'))} | {decimal_text(row.move_of('ETH'))} "
+        f"| {decimal_text(row.weight)} | {decimal_text(row.dampener)} |"
+        for number, row in enumerate(model.rows)
+    ]
+    assert "\n".join(rows) in section
+    keys = {key for line in section.splitlines() if line.startswith("| `") for key in re.findall("`([a-z_]+)`", line)}
+    assert {field.name for field in dataclasses.fields(rc.ScenarioModel)} <= keys
 
 
 # ---- What the figures say

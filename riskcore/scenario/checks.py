@@ -198,6 +198,8 @@ def _check_charges(model: ScenarioModel) -> None:
             for before, other in enumerate(model.contingencies[:index]):
                 if other.kind == charge.kind and _overlap(charge, other):
                     raise wrong(path, f"must not concern an underlying that contingencies[{before}] concerns too")
+        if charge.kind == "basis" and charge is not model.charges("basis")[0]:
+            raise wrong(path, "must be the only charge 'basis' of the model")
         if charge.kind == "depeg" and (charge.underlyings is not None or charge.except_for):
             raise wrong(path, "a charge 'depeg' concerns the whole account: it has no underlyings and no except_for")
 

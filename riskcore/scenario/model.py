@@ -269,7 +269,7 @@ class Offset:
     alpha : Fraction
         Share of the gain.
     cap : Fraction or None
-        Largest amount, in the numeraire.
+        Largest amount, in the quote unit.
     """
 
     alpha: Annotated[Fraction, number(0, 1)] = _ONE
@@ -719,7 +719,7 @@ class GroupOf:
     alpha : Fraction
         Share of a gain of one underlying that counts.
     cap : Fraction or None
-        Largest amount of such a gain that counts.
+        Largest amount of such a gain that counts, in the quote unit.
     """
 
     members: tuple[int, ...]
