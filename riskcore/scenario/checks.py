@@ -79,7 +79,8 @@ def discounts_in_order(discount: Discount, rates: str) -> bool:
     Examples
     --------
     >>> from fractions import Fraction
-    >>> from riskcore.scenario import Discount, discounts_in_order
+    >>> from riskcore.scenario.checks import discounts_in_order
+    >>> from riskcore.scenario.model import Discount
     >>> discounts_in_order(Discount(base_long=Fraction(95, 100)), "zero")
     True
     >>> discounts_in_order(Discount(base_long=Fraction(105, 100)), "zero")
@@ -270,6 +271,9 @@ def _check_measure(model: ScenarioModel) -> None:
             raise wrong("scenarios", rule, len(rows))
         if not stress and not rows:
             raise wrong("scenarios", "must have a row of the set 'window'")
+        weights = [row.probability for row in model.scenarios if (row.set == "stress") == stress]
+        if any(weight is not None for weight in weights) and not any(weights):
+            raise wrong("scenarios", f"must have a row of the set {name!r} with a probability of more than 0")
         given = [scenario.probability is not None for scenario in rows]
         if any(given) and not all(given):
             raise wrong(
