@@ -17,7 +17,7 @@ from riskcore import RiskDataError
 from riskcore.kernels import black76 as price_kernels
 from riskcore.kernels import volatility_shocks as shocks
 from riskcore.options import Greeks, Surface, black76, check_surface, greeks, implied_volatility
-from riskcore.scenario import Instruments, ScenarioMarket
+from riskcore.scenario import Instruments, ScenarioMarket, ScenarioTable, load_scenario_model
 from tests.option_prices import BAR, RELATIVE_BAR, errors, exact_price, random_cases
 
 DAY = 86_400 * 10**9
@@ -435,6 +435,25 @@ def test_a_calendar_spread_between_nodes_is_found():
     assert "calendar" in surface_of(shifted).check()["rule"].tolist()
 
 
+smiles = st.dictionaries(st.integers(20, 140).map(lambda n: 1_000.0 * n), st.floats(0.2, 1.0), min_size=1, max_size=6)
+
+
+@given(smiles, smiles, st.integers(31, 90), st.floats(50_000, 70_000))
+def test_the_calendar_check_is_exact(near, far, days, forward):
+    """Against a grid of log-moneyness, which can only find what the nodes find."""
+    surface = surface_of({30: (60_000, near), days: (forward, far)})
+    k = np.linspace(-2, 2, 4_001)
+    low, high = (surface.total_variance(at(each), k) for each in (30, days))
+    found = surface.check()
+    found = found[found["rule"] == "calendar"]
+    excess = found["excess"].max() if len(found) else 0.0
+    assert (low - high).max() <= excess + 1e-12
+    for _, row in found.iterrows():
+        nodes = [surface.total_variance(at(each), row["log_moneyness"]) for each in (30, days)]
+        assert row["excess"] == pytest.approx(nodes[0] - nodes[1])
+        assert row["strike"] == pytest.approx(60_000 * math.exp(row["log_moneyness"]))
+
+
 def test_equal_total_variances_are_no_arbitrage():
     slices = {days: (60_000, {60_000: math.sqrt(0.05 * 365 / days)}) for days in range(20, 400, 7)}
     assert surface_of(slices).check().empty
@@ -544,3 +563,29 @@ def test_the_page_shows_the_numbers_of_its_example():
     for level, nodes in NODES.values():
         assert all(f"{number:,}" in example for number in (level, *nodes))
         assert all(f"{round(100 * volatility)}" in example for volatility in nodes.values())
+
+
+def test_a_volatility_that_sticks_to_moneyness_moves_with_the_forward():
+    rows = [(f"{right}{days}", "OPTION", "BTC", at(days), 62_000.0, right) for days in (30, 60) for right in "CP"]
+    names = ["market", "kind", "underlying", "expiry", "strike", "right"]
+    instruments = Instruments.from_frame(pd.DataFrame(rows, columns=names))
+    nodes, terms = tables(NODES)
+    given = {"terms": terms, "index": {"BTC": 60_000.0}, "volatilities": {"P60": 0.7}}
+    market = ScenarioMarket.read(instruments, START, surface=nodes, **given)
+    moves = (0.0, 0.1, -0.2, -1.0)
+    source = {"scenarios": [{"move": str(move), "vol": "same"} for move in moves], "vol_sticky": "moneyness"}
+    table = ScenarioTable.of(load_scenario_model(source), instruments, market)
+    for i, (_, _, _, expiry, strike, right) in enumerate(rows):
+        years = (expiry - START) / (365 * DAY)
+        forward = SURFACE.forward_at(expiry)
+        ratio = market.volatility[i] / SURFACE.volatility(expiry, strike)  # 1 but for the option with its own
+        for s, move in enumerate(moves):
+            k = math.log(strike / (forward * (1 + move))) if move > -1 else math.inf
+            sigma = ratio * math.sqrt(SURFACE.total_variance(expiry, k) / years)
+            shocked = black76(forward * (1 + move), strike, sigma, years, right=right)
+            value = black76(forward, strike, market.volatility[i], years, right=right)
+            assert table.change[i, s] == pytest.approx(shocked - value, abs=1e-8)
+    assert not table.change[:, 0].any()
+    bare = ScenarioMarket.read(instruments, START, **given)
+    with pytest.raises(RiskDataError, match=r"^surface.BTC: must have nodes: vol_sticky of the scenario model is"):
+        ScenarioTable.of(load_scenario_model(source), instruments, bare)

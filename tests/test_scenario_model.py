@@ -1,5 +1,6 @@
 """Scenario models as data: presets, the reader and its refusals, what the figures say about a requirement."""
 
+import dataclasses
 import json
 import re
 import warnings
@@ -12,15 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import riskcore as rc
-from riskcore.scenario import (
-    Discount,
-    Vol,
-    decimal_text,
-    discounts_in_order,
-    preset_names,
-    scenario_models_page,
-    scenario_preset,
-)
+from riskcore.scenario import Vol, preset_names, scenario_models_page, scenario_preset
+from riskcore.scenario.checks import discounts_in_order
+from riskcore.scenario.figures import decimal_text
+from riskcore.scenario.model import Discount
 
 PAGE = Path(__file__).parents[1] / "docs" / "scenario_models.md"
 FIXED = [name for name in preset_names() if "history" not in scenario_preset(name)]
@@ -238,8 +234,21 @@ def test_a_row_that_names_underlyings_has_no_move_for_others():
 
 
 def test_scenarios_of_one_name_are_numbered():
-    model = rc.ScenarioModel.read({"scenarios": [{"move": "0.1"}, {"move": "0.1", "weight": "2"}, {"name": "x"}]})
-    assert [row.name for row in model.rows] == ["+10 % same", "+10 % same (2)", "x"]
+    rows = [{"name": "+10 % same (2)"}, {"move": "0.1"}, {"move": "0.1", "weight": "2"}, {"name": "x"}]
+    model = rc.ScenarioModel.read({"scenarios": rows})
+    assert [row.name for row in model.rows] == ["+10 % same (2)", "+10 % same", "+10 % same (3)", "x"]
+
+
+def test_probabilities_are_in_proportion_to_the_sum_of_their_set():
+    rows = [
+        {"vol": "larger_up", "probability": "1"},
+        {"move": "0.1", "probability": "2"},
+        {"move": "-0.5", "set": "stress"},
+    ]
+    shock = {"points": [["0", "0.3"]], "percent": [["0", "0.5"]]}
+    measure = {"kind": "es", "alpha": "0.9", "stressed_share": "0.25"}
+    model = rc.ScenarioModel.read({"scenarios": rows, "vol_shock": shock, "measure": measure})
+    assert [row.probability for row in model.rows] == [F(1, 4), F(1, 4), F(1, 2), None]
 
 
 def test_the_initial_requirement_can_have_scenarios_of_its_own():
@@ -346,6 +355,10 @@ SHOCKS = {"up": "0.5", "down": "0.2"}
             "scenarios[0].probability: is missing: other rows of the set 'window' have one",
         ),
         (
+            {"scenarios": [{"probability": "0"}], "measure": {"kind": "var", "alpha": "0.9"}},
+            "scenarios: must have a row of the set 'window' with a probability of more than 0",
+        ),
+        (
             {"scenarios": ONE, "spreads": {"intra": [{"underlying": "A", "legs": [{}, {}], "charge": 1}]}},
             "spreads.intra[0].legs, value [None, None]: must be two legs of two tiers",
         ),
@@ -386,6 +399,23 @@ def test_what_is_no_model_is_refused(source, message):
     with pytest.raises(rc.RiskDataError) as caught:
         rc.load_scenario_model(source)
     assert message in str(caught.value)
+
+
+# ---- The page
+
+
+def test_the_example_of_the_page_is_what_the_model_gives():
+    page = (PAGE.parent / "scenario_margin.md").read_text(encoding="utf-8")
+    section = page.partition("## Models as data")[2].partition("\n## ")[0]
+    model = rc.load_scenario_model(section.partition("```json\n")[2].partition("```")[0])
+    rows = [
+        f"| {number} | {row.name} | {decimal_text(row.move_of('BTC'))} | {decimal_text(row.move_of('ETH'))} "
+        f"| {decimal_text(row.weight)} | {decimal_text(row.dampener)} |"
+        for number, row in enumerate(model.rows)
+    ]
+    assert "\n".join(rows) in section
+    keys = {key for line in section.splitlines() if line.startswith("| `") for key in re.findall("`([a-z_]+)`", line)}
+    assert {field.name for field in dataclasses.fields(rc.ScenarioModel)} <= keys
 
 
 # ---- What the figures say

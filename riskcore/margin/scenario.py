@@ -11,21 +11,20 @@ import numpy.typing as npt
 
 from ..boundary import RiskDataError
 from ..kernels import scenario_accounts as kernels
-from ..kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
+from ..kernels.margin import BELOW_AUTO_CLOSE, DOUBT, LIQUIDATING, SAFE
 from ..kernels.scenario_accounts import PortfolioLayout, ScenarioPrices
 from ..kernels.scenario_layouts import PortfolioColumns
 from ..kernels.sweep import CHUNK
 from ..market import Prices
-from ..scenario import Kind, Portfolios, ScenarioTable
-from ..scenario import exact as exact_scenario
+from ..scenario import Kind, Portfolios, Requirements, ScenarioTable
 from ..state import Accounts
-from ..venue import Venue
+from ..venue import IMF, Venue
 from . import exact
 from .model import MODELS, MarginModel, folded
 from .scenario_view import exact_sizes, portfolios_of, with_orders
 
 if TYPE_CHECKING:
-    from .._typing import Float, Int
+    from .._typing import Bool, Float, Int
 
 _MAX_LOTS = 1 << 53
 _FEW = 64  # accounts below which equity is computed one by one
@@ -113,6 +112,16 @@ class ScenarioMargin(MarginModel):
         portfolios = portfolios_of(accounts, row, prices.folded(_without_parts).layout, prices)
         self._fill(accounts, row, prices, portfolios, _equity(accounts, row, prices), figures, status)
 
+    def liquidatable(self, accounts: Accounts, row: Int, prices: Prices) -> Bool:
+        """Return whether the maintenance margin ratio of each of some accounts is 1 or more, decided exactly."""
+        portfolios = portfolios_of(accounts, row, prices.folded(_without_parts).layout, prices)
+        figures, status = np.empty((4, len(row))), np.empty(len(row), np.uint8)
+        equity = _equity(accounts, row, prices)
+        self._fill(accounts, row, prices, portfolios, equity, figures, status, initial_too=False)
+        for n in np.flatnonzero(status == DOUBT).tolist():
+            status[n] = self.account(accounts, int(row[n]), prices).status
+        return np.not_equal(status, SAFE)
+
     def account(self, accounts: Accounts, account: int, prices: Prices) -> exact.ExactMargin:
         """Return the margin of an account; it is split in proportion to the requirements of the positions alone."""
         margin = exact.account_margin(accounts, account, prices)
@@ -168,10 +177,10 @@ class ScenarioMargin(MarginModel):
 
     def _fill(
         self, accounts: Accounts, row: Int, prices: Prices, portfolios: Portfolios, equity: tuple[Float, Float],
-        figures: Float, status: npt.NDArray[np.uint8],
+        figures: Float, status: npt.NDArray[np.uint8], initial_too: bool = True,
     ) -> None:  # fmt: skip
         """Fill the margins of some accounts from their portfolios and their equity, DOUBT where float64 is in doubt."""
-        needed = table_of(prices).requirements(portfolios, threads=1)
+        needed = table_of(prices).requirements(portfolios, initial=initial_too, threads=1)
         net, exposure, initial, maintenance = figures
         kernels.margins_with_requirements(
             row, portfolios.span, portfolios.instrument, portfolios.size, *equity, needed.maintenance, needed.initial,
@@ -196,8 +205,12 @@ class _Exact:
         """Requirement of the portfolio, and the margin functions of borrows."""
         if not (self.positions or self.margin.borrowed):
             return Fraction(0)
-        required: Fraction = exact_scenario.requirement(self.table, self.rows, self.sizes)[0]
+        required = Fraction(float(self._requirements().maintenance[0]))
         return required * self.numeraire + sum((self.borrow(row) for row in self.functions()), Fraction(0))
+
+    def _requirements(self) -> Requirements:
+        row = np.array([self.account])
+        return self.table.requirements(portfolios_of(self.accounts, row, self.arrays.layout, self.prices), threads=1)
 
     def functions(self) -> list[int]:
         """Balance rows of the borrows that have a margin function of their own."""
@@ -206,7 +219,13 @@ class _Exact:
 
     def initial(self) -> Fraction:
         """Initial requirement of the portfolio and margin functions of borrows; at least the maintenance margin."""
-        raise NotImplementedError
+        required = Fraction(float(self._requirements().initial[0])) * self.numeraire
+        for row in self.functions():
+            columns, markets = self.accounts.columns, len(self.prices.mark)
+            owed = exact.decimal(-int(columns.free[row]) * self.quantum(row))
+            function, price = 2 * (markets + int(columns.asset[row])) + IMF, self.prices.asset[columns.asset[row]]
+            required += Fraction(exact.requirement(self.prices, function, owed, exact.decimal(price)))
+        return max(required, self.maintenance())
 
     def exposure(self) -> Fraction:
         """Gross delta notional and borrows; at least a settle quantum where there is a position."""
@@ -214,7 +233,7 @@ class _Exact:
         for row in self.positions:
             size = abs(int(columns.lots[row])) * self.prices.venue.markets.exact_lot_size[columns.market[row]]
             total += size * Fraction(float(self.arrays.notional[columns.market[row]])) * self.settle
-        owed = -sum(int(columns.free[row]) * self.quantum(row) for row in self.margin.borrowed)
+        owed = -sum((int(columns.free[row]) * self.quantum(row) for row in self.margin.borrowed), Fraction(0))
         return (max(total, self.settle) if self.positions else total) + owed
 
     def quantum(self, row: int) -> Fraction:
@@ -226,9 +245,9 @@ class _Exact:
     def alone(self, row: int) -> Fraction:
         """Requirement of a position alone."""
         columns = self.accounts.columns
-        m, lots = columns.market[row], int(columns.lots[row])
+        m, lots = int(columns.market[row]), int(columns.lots[row])
         size = abs(lots) * self.prices.venue.markets.exact_lot_size[m]
-        return size * Fraction(float(self.arrays.alone[m, 0 if lots > 0 else 1])) * self.numeraire
+        return Fraction(float(self.arrays.alone[m, 0 if lots > 0 else 1])) * size * self.numeraire
 
     def borrow(self, row: int) -> Fraction:
         """Requirement of a borrow alone."""
@@ -291,8 +310,11 @@ def _equity(accounts: Accounts, row: Int, prices: Prices) -> tuple[Float, Float]
 
 def _layout(venue: Venue, table: ScenarioTable) -> PortfolioLayout:
     """How positions and balances become rows of portfolios: of assets those that can change a requirement."""
-    counts = np.zeros(len(venue.assets.symbol), np.uint8)
-    counts[table.arrays.reach[len(venue.markets.symbol) :] > 0.0] = kernels.COLLATERAL
+    arrays, moved = table.arrays, table.model.collateral_in_scenarios
+    assets = slice(len(venue.markets.symbol), None)
+    in_scenarios = np.isin(venue.assets.symbol, moved) if isinstance(moved, tuple) else moved
+    counted = (arrays.underlying[assets] >= 0) & in_scenarios | (arrays.charge[assets] > 0.0).any(axis=1)
+    counts = np.where(counted, kernels.COLLATERAL, 0).astype(np.uint8)
     if table.model.borrow_margin == "scenario":
         counts |= kernels.BORROWS
     size = np.array([float(quantum) for quantum in venue.assets.quantum])

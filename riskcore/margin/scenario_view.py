@@ -199,7 +199,10 @@ def _of_rows(portfolios: Portfolios, row: Int) -> Portfolios:
         if orders is not None:
             of, numbers = orders.span, slice(orders.span[first], orders.span[last])
             orders = PortfolioOrders(
-                of[first : last + 1] - of[first], orders.instrument[numbers], orders.size[numbers], orders.price[numbers]
+                of[first : last + 1] - of[first],
+                orders.instrument[numbers],
+                orders.size[numbers],
+                orders.price[numbers],
             )
         return Portfolios(part, portfolios.instrument[rows], portfolios.size[rows], orders)
     taken, index = _taken(span, row)

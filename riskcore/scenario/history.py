@@ -131,6 +131,8 @@ def rows_of_history(
 ) -> list[dict[str, Any]]:
     """Return rows of ``scenarios`` as `ScenarioModel.read` takes them; the parameters are those of `from_returns`."""
     horizon = _whole("horizon", horizon, 1, 10_000)
+    if volatility_rule not in ("relative", "absolute"):
+        raise RiskDataError("volatility_rule", None, "must be 'relative' or 'absolute'", value=volatility_rule)
     history = _moves("frame", frame, prices=prices, horizon=horizon, missing=missing)
     if filtered is not None:
         history = _filtered(history, frame, filtered, prices=prices, horizon=horizon)

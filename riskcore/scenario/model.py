@@ -42,7 +42,16 @@ _ZERO, _ONE = Fraction(0), Fraction(1)
 class Vol(IntEnum):
     """Rule by which a scenario changes the volatility of an option.
 
-    ``RELATIVE`` and ``ABSOLUTE`` take the change that the row itself gives: a share of the volatility, or points.
+    Attributes
+    ----------
+    SAME, UP, DOWN
+        None; the shares ``up`` and ``down``, which depend on the time to expiry.
+    POINTS_UP, POINTS_DOWN, PERCENT_UP, PERCENT_DOWN
+        Points, and shares of the volatility, by days to expiry.
+    LINEAR, ABS
+        Rotations of the skew.
+    RELATIVE, ABSOLUTE
+        The change that the row itself gives: a share of the volatility, or points.
 
     Examples
     --------
@@ -269,7 +278,7 @@ class Offset:
     alpha : Fraction
         Share of the gain.
     cap : Fraction or None
-        Largest amount, in the numeraire.
+        Largest amount, in the quote unit.
     """
 
     alpha: Annotated[Fraction, number(0, 1)] = _ONE
@@ -456,7 +465,7 @@ class Charge:
 
         Examples
         --------
-        >>> from riskcore.scenario import Funding
+        >>> from riskcore.scenario.model import Funding
         >>> Funding(underlyings=("BTC",)).concerns("ETH"), Funding(except_for=("BTC",)).concerns("ETH")
         (False, True)
         """
@@ -626,6 +635,13 @@ class Scenario:
         Probability in its set; None: each row has the same.
     stress : bool
         Whether it belongs to the stressed set.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> tail = rc.load_scenario_model("derive").rows[23]
+    >>> tail.name, str(tail.weight), str(tail.edge)
+    ('-66 % up', '3/55', '-9/50')
     """
 
     name: str
@@ -719,7 +735,7 @@ class GroupOf:
     alpha : Fraction
         Share of a gain of one underlying that counts.
     cap : Fraction or None
-        Largest amount of such a gain that counts.
+        Largest amount of such a gain that counts, in the quote unit.
     """
 
     members: tuple[int, ...]
@@ -739,8 +755,10 @@ class ScenarioModel:
     Every number is exact: a decimal or a fraction as written. docs/scenario_margin.md ("Models as data") has the rules
     that the figures enter, docs/scenario_models.md the presets.
 
-    Attributes
-    ----------
+    Notes
+    -----
+    The fields are the keys of a file; a part of a model is an object with fields of its own.
+
     numeraire : str
         Unit of the requirement: "settle", or a coin.
     groups : tuple of Group
@@ -775,6 +793,15 @@ class ScenarioModel:
         Charges, in their order.
     spreads, minimum, measure
         Spread charges and credits, the least requirement, and the measure of the losses.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> model = rc.ScenarioModel.read({"grid": {"range": "0.16", "steps": 4}, "mm_factor": "0.8"})
+    >>> model
+    ScenarioModel(9 scenarios, 0 charges, mm 0.8, im 1)
+    >>> model.rows[0].name, model.traits.convex
+    ('-16 % same', True)
     """
 
     numeraire: Annotated[str, text] = "settle"
@@ -1138,14 +1165,19 @@ class ScenarioModel:
 
     def _expanded(self, given: Sequence[ScenarioRow], tails: int) -> Iterator[Scenario]:
         """Expand rows into scenarios; the last ``tails`` of them are tails."""
-        taken: dict[str, int] = {}
-        total = {set_: sum((row.probability or _ZERO for row in given if row.set == set_), _ZERO) for set_ in _SETS}
+        taken: set[str] = set()
+        total = dict.fromkeys(_SETS, _ZERO)
+        for row in given:
+            total[row.set] += (row.probability or 0) * len(_VOLS[row.vol])
         for place, row in enumerate(given):
             is_tail = row.kappa is not None or place >= len(given) - tails
             for vol in _VOLS[row.vol]:
-                name = row.name or _name(row, vol)
-                taken[name] = taken.get(name, 0) + 1
-                label = name if taken[name] == 1 else f"{name} ({taken[name]})"
+                name = label = row.name or _name(row, vol)
+                number_ = 1
+                while label in taken:
+                    number_ += 1
+                    label = f"{name} ({number_})"
+                taken.add(label)
                 yield self._scenario(row, vol, is_tail, label, total[row.set])
 
     def _scenario(self, row: ScenarioRow, vol: Vol, is_tail: bool, name: str, total: Fraction) -> Scenario:
