@@ -214,7 +214,7 @@ def decimal_text(value: Fraction) -> str:
     Examples
     --------
     >>> from fractions import Fraction
-    >>> from riskcore.scenario import decimal_text
+    >>> from riskcore.scenario.figures import decimal_text
     >>> decimal_text(Fraction(9, 50)), decimal_text(Fraction(11, 6)), decimal_text(Fraction(-3))
     ('0.18', '11/6', '-3')
     """
