@@ -12,23 +12,27 @@ import numpy as np
 from ._columns import columns, first_equal, lowest, no_sums, plus_product, plus_weighted
 from ._jit import inner_kernel, kernel
 
-SEPARATE, JOINT = (26, 14, 8, 4, 2), (13, 8, 4, 2)
-"""Vectors that a block may have: sums of one underlying leave 6 of the 32 registers of AVX-512, and so do the sums of
-one underlying beside those of its group."""
+ONE, SEPARATE, JOINT = 0, 1, 2
+"""Groups: there is one underlying, every underlying is a group of its own, or a group can have several."""
+
+BLOCKS = (26, 8, 2), (26, 8, 2), (13, 8, 2)
+"""Vectors that a block may have, by the kind of groups: the sums leave 6 of the 32 registers of AVX-512."""
 
 
 @inner_kernel
-def separate_group(blank, p, end, portfolios, arrays):
+def separate_group(blank, has_one, finds_worst, p, end, portfolios, arrays):
     """Lowest change of an underlying that is a group of its own, its scenario, the end of its rows, its scale.
 
-    blank       float64           (W,)  block of zeros
-    p           int64             ()    first row of the underlying
-    end         int64             ()    end of the account's rows
-    portfolios  PortfolioColumns  ()    see scenario_layouts.py
-    arrays      ScenarioArrays    ()    see scenario_layouts.py
+    blank        float64           (W,)  block of zeros
+    has_one      bool              ()    whether there is one underlying
+    finds_worst  bool              ()    whether the scenario is asked for
+    p            int64             ()    first row of the underlying
+    end          int64             ()    end of the account's rows
+    portfolios   PortfolioColumns  ()    see scenario_layouts.py
+    arrays       ScenarioArrays    ()    see scenario_layouts.py
     """
     u = np.int64(arrays.underlying[portfolios.instrument[p]])
-    if arrays.price.size > 1 and arrays.underlying[portfolios.instrument[end - 1]] != u:
+    if not has_one and arrays.underlying[portfolios.instrument[end - 1]] != u:
         end = p + 1
         while arrays.underlying[portfolios.instrument[end]] == u:
             end += 1
@@ -43,21 +47,24 @@ def separate_group(blank, p, end, portfolios, arrays):
         sums = plus_weighted(blank, sums, arrays.weight, u, column)
         low = lowest(sums)
         if low < change:
-            change, worst = low, column + first_equal(sums, low)
+            change = low
+            if finds_worst:
+                worst = column + first_equal(sums, low)
         if column + width == all_columns:
             return change, worst, end, reach
         column = min(column + width, all_columns - width)  # the last block may overlap the one before
 
 
 @inner_kernel
-def joint_group(blank, p, end, portfolios, arrays):
+def joint_group(blank, finds_worst, p, end, portfolios, arrays):
     """Lowest change of a group of several underlyings, its scenario, the end of its rows, its scale.
 
-    blank       float64           (W,)  block of zeros
-    p           int64             ()    first row of the group
-    end         int64             ()    end of the account's rows
-    portfolios  PortfolioColumns  ()    see scenario_layouts.py
-    arrays      ScenarioArrays    ()    see scenario_layouts.py
+    blank        float64           (W,)  block of zeros
+    finds_worst  bool              ()    whether the scenario is asked for
+    p            int64             ()    first row of the group
+    end          int64             ()    end of the account's rows
+    portfolios   PortfolioColumns  ()    see scenario_layouts.py
+    arrays       ScenarioArrays    ()    see scenario_layouts.py
     """
     group = arrays.group[arrays.underlying[portfolios.instrument[p]]]
     change, worst, scale, column, start = 0.0, np.int64(-1), 0.0, 0, p
@@ -81,7 +88,9 @@ def joint_group(blank, p, end, portfolios, arrays):
             scale += reach
         low = lowest(total)
         if low < change:
-            change, worst = low, column + first_equal(total, low)
+            change = low
+            if finds_worst:
+                worst = column + first_equal(total, low)
         if column + width == all_columns:
             return change, worst, p, scale
         column = min(column + width, all_columns - width)
@@ -89,111 +98,113 @@ def joint_group(blank, p, end, portfolios, arrays):
 
 @inner_kernel
 def fill_in_blocks(
-    blank, is_joint, first, last, portfolios, arrays, maintenance, initial, loss, initial_loss, worst, group, scale
+    blank, groups, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss, worst, group
 ):
     """Requirements of some accounts, by blocks of one width.
 
-    blank         float64           (W,)  block of zeros
-    is_joint      bool              ()    whether a group can have several underlyings
-    first         int64             ()    first account
-    last          int64             ()    end of the accounts
-    portfolios    PortfolioColumns  ()    see scenario_layouts.py
-    arrays        ScenarioArrays    ()    see scenario_layouts.py
-    maintenance   float64           (A,)  out, numeraire
-    initial       float64           (A,)  out, numeraire
-    loss          float64           (A,)  out, numeraire, >= 0
-    initial_loss  float64           (A,)  out, numeraire, >= 0
-    worst         int64             (A,)  out, scenario of the group with the largest requirement
-    group         int64             (A,)  out, that group; -1 for none
-    scale         float64           (A,)  out, sum of all amounts
+    blank        float64           (W,)  block of zeros
+    groups       int64             ()    ONE, SEPARATE, JOINT
+    first        int64             ()    first account
+    last         int64             ()    end of the accounts
+    portfolios   PortfolioColumns  ()    see scenario_layouts.py
+    arrays       ScenarioArrays    ()    see scenario_layouts.py
+    maintenance  float64           (A,)  out, numeraire
+    initial      float64           (A,)  out, numeraire
+    loss         float64           (A,)  out, numeraire, >= 0
+    scale        float64           (A,)  out, sum of all amounts
+    group_loss   float64           (A,)  out, numeraire, of the group with the largest requirement; (0,): not asked for
+    worst        int64             (A,)  out, scenario of that group; (0,): not asked for
+    group        int64             (A,)  out, that group; -1 for none; (0,): not asked for
     """
+    finds_worst = worst.size > 0
     for account in range(first, last):
         p, end = np.int64(portfolios.span[account]), np.int64(portfolios.span[account + 1])
         required, required_first, lost, amounts = 0.0, 0.0, 0.0, 0.0
-        largest, largest_worst, largest_group = -inf, np.int64(-1), np.int64(-1)
+        largest, largest_loss, largest_worst, largest_group = -inf, 0.0, np.int64(-1), np.int64(-1)
         while p < end:
-            g = np.int64(arrays.group[arrays.underlying[portfolios.instrument[p]]])
-            if is_joint:
-                change, scenario, p, reach = joint_group(blank, p, end, portfolios, arrays)
+            first_row = p
+            if groups == JOINT:
+                change, scenario, p, reach = joint_group(blank, finds_worst, p, end, portfolios, arrays)
             else:
-                change, scenario, p, reach = separate_group(blank, p, end, portfolios, arrays)
+                change, scenario, p, reach = separate_group(
+                    blank, groups == ONE, finds_worst, p, end, portfolios, arrays
+                )
             one = 0.0 - change
             lost += one
             amounts += reach
             required_first += arrays.im_factor * one
-            one *= arrays.mm_factor
-            required += one
-            if one > largest:
-                largest, largest_worst, largest_group = one, scenario, g
-        maintenance[account] = required
-        initial[account] = max(required_first * arrays.im_multiplier, required)
-        loss[account] = initial_loss[account] = lost
-        worst[account], group[account] = largest_worst, largest_group
-        scale[account] = amounts
+            required += arrays.mm_factor * one
+            if finds_worst and arrays.mm_factor * one > largest:
+                largest, largest_loss, largest_worst = arrays.mm_factor * one, one, scenario
+                largest_group = np.int64(arrays.group[arrays.underlying[portfolios.instrument[first_row]]])
+        maintenance[account], initial[account] = required, max(required_first * arrays.im_multiplier, required)
+        loss[account], scale[account] = lost, amounts
+        if finds_worst:
+            group_loss[account], worst[account], group[account] = largest_loss, largest_worst, largest_group
 
 
 @kernel
 def fill_plain_requirements(
-    vectors, is_joint, first, last, portfolios, arrays, maintenance, initial, loss, initial_loss, worst, group, scale
+    vectors, groups, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss, worst, group
 ):
     """Requirements of some accounts under a plain model.
 
-    vectors       int64             ()    of a block: one of SEPARATE, of JOINT if a group can have several underlyings
-    is_joint      bool              ()    whether a group can have several underlyings
-    first         int64             ()    first account
-    last          int64             ()    end of the accounts
-    portfolios    PortfolioColumns  ()    see scenario_layouts.py
-    arrays        ScenarioArrays    ()    see scenario_layouts.py
-    maintenance   float64           (A,)  out, numeraire
-    initial       float64           (A,)  out, numeraire
-    loss          float64           (A,)  out, numeraire, >= 0
-    initial_loss  float64           (A,)  out, numeraire, >= 0
-    worst         int64             (A,)  out, scenario of the group with the largest requirement
-    group         int64             (A,)  out, that group; -1 for none
-    scale         float64           (A,)  out, sum of all amounts
+    vectors      int64             ()    of a block, one of BLOCKS
+    groups       int64             ()    ONE, SEPARATE, JOINT
+    first        int64             ()    first account
+    last         int64             ()    end of the accounts
+    portfolios   PortfolioColumns  ()    see scenario_layouts.py
+    arrays       ScenarioArrays    ()    see scenario_layouts.py
+    maintenance  float64           (A,)  out, numeraire
+    initial      float64           (A,)  out, numeraire
+    loss         float64           (A,)  out, numeraire, >= 0
+    scale        float64           (A,)  out, sum of all amounts
+    group_loss   float64           (A,)  out, numeraire, of the group with the largest requirement; (0,): not asked for
+    worst        int64             (A,)  out, scenario of that group; (0,): not asked for
+    group        int64             (A,)  out, that group; -1 for none; (0,): not asked for
     """
-    if vectors == 26 and not is_joint:
+    if groups == ONE and vectors == 26:
         fill_in_blocks(
-            no_sums(26), False, first, last, portfolios, arrays, maintenance, initial, loss, initial_loss, worst, group,
-            scale,
+            no_sums(26), ONE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
+            worst, group,
         )  # fmt: skip
-    elif vectors == 14 and not is_joint:
+    elif groups == ONE and vectors == 8:
         fill_in_blocks(
-            no_sums(14), False, first, last, portfolios, arrays, maintenance, initial, loss, initial_loss, worst, group,
-            scale,
+            no_sums(8), ONE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
+            worst, group,
         )  # fmt: skip
-    elif vectors == 8 and not is_joint:
+    elif groups == ONE and vectors == 2:
         fill_in_blocks(
-            no_sums(8), False, first, last, portfolios, arrays, maintenance, initial, loss, initial_loss, worst, group,
-            scale,
+            no_sums(2), ONE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
+            worst, group,
         )  # fmt: skip
-    elif vectors == 4 and not is_joint:
+    elif groups == SEPARATE and vectors == 26:
         fill_in_blocks(
-            no_sums(4), False, first, last, portfolios, arrays, maintenance, initial, loss, initial_loss, worst, group,
-            scale,
+            no_sums(26), SEPARATE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
+            worst, group,
         )  # fmt: skip
-    elif vectors == 2 and not is_joint:
+    elif groups == SEPARATE and vectors == 8:
         fill_in_blocks(
-            no_sums(2), False, first, last, portfolios, arrays, maintenance, initial, loss, initial_loss, worst, group,
-            scale,
+            no_sums(8), SEPARATE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
+            worst, group,
         )  # fmt: skip
-    elif vectors == 13 and is_joint:
+    elif groups == SEPARATE and vectors == 2:
         fill_in_blocks(
-            no_sums(13), True, first, last, portfolios, arrays, maintenance, initial, loss, initial_loss, worst, group,
-            scale,
+            no_sums(2), SEPARATE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
+            worst, group,
         )  # fmt: skip
-    elif vectors == 8 and is_joint:
+    elif groups == JOINT and vectors == 13:
         fill_in_blocks(
-            no_sums(8), True, first, last, portfolios, arrays, maintenance, initial, loss, initial_loss, worst, group,
-            scale,
+            no_sums(13), JOINT, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
+            worst, group,
         )  # fmt: skip
-    elif vectors == 4 and is_joint:
+    elif groups == JOINT and vectors == 8:
         fill_in_blocks(
-            no_sums(4), True, first, last, portfolios, arrays, maintenance, initial, loss, initial_loss, worst, group,
-            scale,
+            no_sums(8), JOINT, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
+            worst, group,
         )  # fmt: skip
-    elif vectors == 2 and is_joint:
+    elif groups == JOINT and vectors == 2:
         fill_in_blocks(
-            no_sums(2), True, first, last, portfolios, arrays, maintenance, initial, loss, initial_loss, worst, group,
-            scale,
+            no_sums(2), JOINT, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
+            worst, group,
         )  # fmt: skip

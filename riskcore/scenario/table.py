@@ -27,6 +27,7 @@ from . import requirement
 from .charges import Figures, charges_of, depeg_of
 from .instruments import Instruments, Kind
 from .model import OTHERS, ScenarioModel, Spreads
+from .plain import aligned
 from .portfolios import Portfolios
 from .record import (
     HOURS_PER_YEAR,
@@ -155,7 +156,9 @@ class ScenarioTable:
             return row
         return row - np.where(self.instruments.kind == Kind.OPTION, self.value, 0.0)[:, None]
 
-    def requirements(self, portfolios: Portfolios, *, initial: bool = True, threads: int | None = None) -> Requirements:
+    def requirements(
+        self, portfolios: Portfolios, *, initial: bool = True, worst: bool = True, threads: int | None = None
+    ) -> Requirements:
         """Requirements of portfolios.
 
         Parameters
@@ -165,6 +168,8 @@ class ScenarioTable:
         initial : bool
             Without, open orders and the scenarios of the initial requirement take no part: the initial requirement is
             that of the positions in the scenarios of the maintenance requirement.
+        worst : bool
+            Without, `Requirements.group_loss`, `worst` and `group` may be NaN and -1, which takes less time.
         threads : int, optional
             Number of threads; every core if it is not given. The bits do not depend on it.
 
@@ -197,7 +202,7 @@ class ScenarioTable:
         array([12000.])
         """
         self.must_cover(portfolios)
-        return requirement.requirements(portfolios, self.arrays, threads, initial)
+        return requirement.requirements(portfolios, self.arrays, threads, initial, worst)
 
     def losses(self, portfolios: Portfolios, first: int, last: int) -> Float:
         """Change of each group of some accounts in each scenario, with weights, dampeners and offsets.
@@ -604,7 +609,7 @@ class _Build:
             charges.roll.any() or charges.spread.any() or charges.floor.any() or charges.delta_shock[:, 0].any()
         )
         arrays = ScenarioArrays(
-            row=np.where(known, row, 0.0),
+            row=aligned(np.where(known, row, 0.0)),
             value=np.where(available, value, 0.0),
             basis=np.where(known, basis, 0.0),
             delta=np.where(available, delta, 0.0),
@@ -638,7 +643,7 @@ class _Build:
             floor=charges.floor,
             delta_shock=np.where(np.isnan(charges.delta_shock), np.inf, charges.delta_shock),
             spread=np.nan_to_num(charges.spread),
-            weight=columns.weight,
+            weight=aligned(columns.weight),
             dampener=np.nan_to_num(columns.dampener),
             coin=np.nan_to_num(self.index[:, None] * (1.0 + columns.move) + columns.shift),
             price_move=self._price_moves(),
