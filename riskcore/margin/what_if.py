@@ -10,13 +10,11 @@ import numpy as np
 import pandas as pd
 
 from .._limits import LARGEST
-from .._typing import Int
 from ..boundary import RiskDataError, as_text, schemas
-from ..kernels import liquidation_price as kernels
 from ..market import PriceMap, Prices, Rule, Tick, by_symbol
 from ..state import Accounts, must_fit
 from ..venue import Venue
-from .model import folded, model_of
+from .model import model_of
 from .sweep import MarginTable, margin_table
 
 Shocks: TypeAlias = "PriceMap | float"
@@ -150,27 +148,9 @@ def largest_orders(
     if account is not None:
         ids = [account] if isinstance(account, str) or not isinstance(account, Iterable) else list(account)
         rows = np.array([_row_of(accounts, id_, n) for n, id_ in enumerate(ids)], np.int64)
-    lots = np.empty((len(rows), 2), np.int64)
-    if model_of(venue).packed:
-        kernels.largest_orders(rows, m, accounts.columns, read.arrays, lots)
-    else:
-        changeable = _with_rows(accounts, venue, rows, m).copy()
-        positions = np.array([changeable.position_row(a, m) for a in rows.tolist()], np.int64)
-        kernels.largest_orders_by_trial(rows, positions, changeable.columns, folded(read), lots)
+    lots = model_of(venue).largest_orders(accounts, rows, m, read)
     size = venue.markets.quantity(lots, np.full(lots.shape, m))
     return pd.DataFrame({"account": accounts.ids[rows], "market": market, "bid": size[:, 0], "ask": size[:, 1]})
-
-
-def _with_rows(accounts: Accounts, venue: Venue, rows: Int, market: int) -> Accounts:
-    """Return the accounts with a position row of a market for each of some accounts."""
-    columns = accounts.columns
-    owner = accounts.position_accounts()[columns.market == market]
-    missing = accounts.ids[np.setdiff1d(rows, owner)]
-    if not len(missing):
-        return accounts
-    step, tick = venue.markets.step_size[market], venue.markets.tick_size[market]
-    opened = pd.DataFrame({"account": missing, "market": venue.markets.symbol[market], "quantity": step, "price": tick})
-    return accounts.with_fills(venue, pd.concat([opened, opened.assign(quantity=-step)], ignore_index=True))
 
 
 def _row_of(accounts: Accounts, account: Any, row: int) -> int:

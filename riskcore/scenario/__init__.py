@@ -1,6 +1,8 @@
 """Scenario margin of portfolios: models as data, the table of record of a tick, requirements; no venue, no accounts."""
 
+from . import exact
 from .checks import discounts_in_order
+from .exact import ChargePart, GroupPart, Parts
 from .figures import decimal_text
 from .instruments import Instruments, Kind
 from .load import load_scenario_model
@@ -48,9 +50,11 @@ from .table import ScenarioTable
 from .traits import Traits, traits
 
 __all__ = [
-    "Basis", "Charge", "Confidence", "DeltaFloor", "DeltaShock", "Depeg", "Discount", "Fee", "Funding", "Gamma", "Gradients", "Grid",
-    "Group", "GroupOf", "Haircut", "Instruments", "InterSpread", "IntraSpread", "Kind", "Measure", "Minimum",
-    "Notional", "Offset", "OptionShort", "PortfolioOrders", "Portfolios", "Requirements", "Roll", "Row", "Scenario", "ScenarioMarket",
-    "ScenarioModel", "ScenarioTable", "Skew", "SkewShock", "SpreadDelta", "SpreadLeg", "Spreads", "Terms", "Theta", "Traits", "Vol", "VolShock",
-    "decimal_text", "discounts_in_order", "load_scenario_model", "preset_names", "scenario_preset", "traits", "values_of_record",
+    "Basis", "Charge", "ChargePart", "Confidence", "DeltaFloor", "DeltaShock", "Depeg", "Discount", "Fee", "Funding",
+    "Gamma", "Gradients", "Grid", "Group", "GroupOf", "GroupPart", "Haircut", "Instruments", "InterSpread",
+    "IntraSpread", "Kind", "Measure", "Minimum", "Notional", "Offset", "OptionShort", "Parts", "PortfolioOrders",
+    "Portfolios", "Requirements", "Roll", "Row", "Scenario", "ScenarioMarket", "ScenarioModel", "ScenarioTable", "Skew",
+    "SkewShock", "SpreadDelta", "SpreadLeg", "Spreads", "Terms", "Theta", "Traits", "Vol", "VolShock", "decimal_text",
+    "discounts_in_order", "exact", "load_scenario_model", "preset_names", "scenario_preset", "traits",
+    "values_of_record",
 ]  # fmt: skip

@@ -11,12 +11,13 @@ from .._typing import Bool, Float
 from ..boundary import RiskDataError
 from .instruments import Instruments, Kind
 from .model import Charge, ScenarioModel
-from .scenario_market import ScenarioMarket
+from .scenario_market import NANOSECONDS_PER_HOUR, ScenarioMarket
 
 FUNDING, DECAY, DELTA_SHOCK = range(3)
 """Rows of `Charges.scaling`."""
 
-_NOTIONAL = {"perpetuals": Kind.PERPETUAL, "futures": Kind.FUTURE, "spot": Kind.SPOT}
+LINEAR_KINDS = {"perpetuals": Kind.PERPETUAL, "futures": Kind.FUTURE, "spot": Kind.SPOT}
+"""Kinds that a charge on notionals can be of."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Figures:
         Time to expiry.
     im_factor : float
         Factor of the initial requirement, with the depeg.
+    in_coin : bool
+        Whether the numeraire is a coin.
     """
 
     underlying: Any
@@ -45,6 +48,7 @@ class Figures:
     price: Float
     years: Float
     im_factor: float
+    in_coin: bool
 
 
 @dataclass(frozen=True)
@@ -82,26 +86,26 @@ def charges_of(model: ScenarioModel, instruments: Instruments, market: ScenarioM
     kind, annual_spread = instruments.kind, False
     is_option, is_spot = kind == Kind.OPTION, kind == Kind.SPOT
     price = np.append(figures.price, np.nan)[figures.underlying]
-    unit_price = np.where(is_spot, np.abs(figures.value), np.abs(figures.units) * price)
-    years = np.where(instruments.term >= 0, np.append(figures.years, 0.0)[instruments.term], 0.0)
+    unit_price = np.where(is_spot, np.abs(figures.value), figures.units * price)
+    own_price = np.where(instruments.inverse & ~is_option & ~figures.in_coin, 1.0, np.abs(figures.value))
 
     for row in model.contingencies:
         pair = _pair(row, model, figures)
         at = _underlyings(row, instruments)
         mine = np.append(at, row.underlyings is None)[figures.underlying]
         if row.kind == "notional":
-            of = mine & np.isin(kind, [_NOTIONAL[name] for name in row.of])
-            amount = np.abs(figures.value) if row.at == "mark" else unit_price
+            of = mine & np.isin(kind, [LINEAR_KINDS[name] for name in row.of])
+            amount = own_price if row.at == "mark" else unit_price
             charge[of] += float(row.rate) * amount[of, None, None] * pair[:, None]
         elif row.kind in ("option_short", "gamma"):
             of = mine & is_option
             if row.kind == "gamma":
-                of &= years * 8_760.0 < float(row.hours)
+                of &= instruments.expiry - market.time < row.hours * NANOSECONDS_PER_HOUR
             strike[of] += float(row.rate) * price[of, None] * pair
         elif row.kind == "confidence":
             _add_confidence(row, pair, mine, price, instruments, market, figures, charge, with_perpetual)
         elif row.kind == "roll":
-            rate = np.maximum(float(row.rate), np.expm1(float(row.annual) * figures.years))
+            rate = roll_rates(row, figures.years)
             of_terms = instruments.term_underlying
             roll[:terms] += (rate * figures.price[of_terms] * at[of_terms])[:, None] * pair
             roll[terms:] += (float(row.rate) * figures.price * at)[:, None] * pair
@@ -114,7 +118,7 @@ def charges_of(model: ScenarioModel, instruments: Instruments, market: ScenarioM
                 [
                     np.full(underlyings, float(row.increment)),
                     np.full(underlyings, float(row.max)),
-                    float(row.threshold) / figures.price,
+                    float(row.threshold) / market.index,
                 ],
                 axis=1,
             )[at]
@@ -129,15 +133,14 @@ def charges_of(model: ScenarioModel, instruments: Instruments, market: ScenarioM
             funding = np.where(mine & (kind == Kind.PERPETUAL), market.funding, funding)
             scaling[FUNDING] = pair
         elif row.kind == "fee":
-            fee = float(row.rate) * np.where(is_option, price, np.abs(figures.value))
+            fee = float(row.rate) * np.where(is_option, price, own_price)
             fee = np.where(is_option, np.minimum(fee, float(row.cap) * figures.value), fee)
             of = mine & ~is_spot
             charge[of] += fee[of, None, None] * pair[:, None]
             order_charge[of] += fee[of] * pair[1]
-    for row in ("theta", "spread_delta"):
-        found = {(each.hours if row == "theta" else each.annual) for each in model.charges(row)}
-        if len(found) > 1:
-            raise RiskDataError("scenario_model", "contingencies", f"must have one kind of {row!r}")
+    for name, figure in (("theta", "hours"), ("spread_delta", "annual")):
+        if len({getattr(each, figure) for each in model.charges(name)}) > 1:
+            raise RiskDataError("scenario_model", "contingencies", f"must have one {figure!r} for all rows {name!r}")
     for asset, haircut in model.haircuts.items():
         of = is_spot & (np.array(instruments.symbol) == asset)
         charge[of, 0, 0] += float(haircut.mm) * np.abs(figures.value[of])
@@ -146,6 +149,12 @@ def charges_of(model: ScenarioModel, instruments: Instruments, market: ScenarioM
         charge.reshape(count, 4), with_perpetual, strike, order_charge, roll, spread, floor, shock, scaling, funding,
         theta, annual_spread,
     )  # fmt: skip
+
+
+def roll_rates(row: Any, years: Float) -> Float:
+    """Rate of the charge on the net delta of each term with a time to expiry."""
+    rates: Float = np.maximum(float(row.rate), np.exp(float(row.annual) * years) - 1.0)
+    return rates
 
 
 def _pair(row: Charge, model: ScenarioModel, figures: Figures) -> Float:
@@ -188,7 +197,7 @@ def _add_confidence(
     feeds = np.minimum(np.minimum(market.forward_confidence, market.rate_confidence), market.volatility_confidence)
     feed = np.minimum(spot, np.append(feeds, 1.0)[instruments.term])
     of = mine & (kind == Kind.PERPETUAL)
-    amount = np.abs(figures.units) * price
+    amount = figures.units * price
     charge[of] += (rate(np.minimum(spot, perpetual)) * amount)[of, None, None] * pair[:, None]
     of = mine & (kind == Kind.OPTION)
     alone, together = rate(feed), rate(np.minimum(feed, perpetual))
@@ -196,4 +205,4 @@ def _add_confidence(
     with_perpetual[of] += ((together - alone) * price)[of, None] * pair
     of = mine & (kind == Kind.SPOT)
     held = rate(np.minimum(market.own_confidence, spot)) * np.abs(figures.value)
-    charge[of, :, 0] += held[of, None] * pair
+    charge[of] += held[of, None, None] * pair[:, None]

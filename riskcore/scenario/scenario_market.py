@@ -19,7 +19,8 @@ from .instruments import Instruments, Kind
 Numbers = Mapping[str, Any] | npt.NDArray[Any] | None
 """Numbers by name, or an array in the order of the names."""
 
-NANOSECONDS_PER_YEAR = 31_536_000 * 10**9
+NANOSECONDS_PER_HOUR = 3_600 * 10**9
+NANOSECONDS_PER_YEAR = 8_760 * NANOSECONDS_PER_HOUR
 """A year has 365 days."""
 
 

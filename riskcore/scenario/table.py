@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,8 @@ from ..kernels.scenario_layouts import (
 from . import requirement
 from .charges import Figures, charges_of, depeg_of
 from .instruments import Instruments, Kind
-from .model import OTHERS, ScenarioModel
+from .model import OTHERS, ScenarioModel, Spreads
+from .plain import aligned
 from .portfolios import Portfolios
 from .record import (
     HOURS_PER_YEAR,
@@ -154,7 +156,9 @@ class ScenarioTable:
             return row
         return row - np.where(self.instruments.kind == Kind.OPTION, self.value, 0.0)[:, None]
 
-    def requirements(self, portfolios: Portfolios, *, initial: bool = True, threads: int | None = None) -> Requirements:
+    def requirements(
+        self, portfolios: Portfolios, *, initial: bool = True, worst: bool = True, threads: int | None = None
+    ) -> Requirements:
         """Requirements of portfolios.
 
         Parameters
@@ -164,6 +168,8 @@ class ScenarioTable:
         initial : bool
             Without, open orders and the scenarios of the initial requirement take no part: the initial requirement is
             that of the positions in the scenarios of the maintenance requirement.
+        worst : bool
+            Without, `Requirements.group_loss`, `worst` and `group` may be NaN and -1, which takes less time.
         threads : int, optional
             Number of threads; every core if it is not given. The bits do not depend on it.
 
@@ -196,7 +202,7 @@ class ScenarioTable:
         array([12000.])
         """
         self.must_cover(portfolios)
-        return requirement.requirements(portfolios, self.arrays, threads, initial)
+        return requirement.requirements(portfolios, self.arrays, threads, initial, worst)
 
     def losses(self, portfolios: Portfolios, first: int, last: int) -> Float:
         """Change of each group of some accounts in each scenario, with weights, dampeners and offsets.
@@ -311,7 +317,9 @@ class ScenarioTable:
     def _standalone(self) -> tuple[Float, Float]:
         count = len(self.instruments)
         none = self.arrays.short_minimum * 0.0
-        arrays = self.arrays._replace(minimum_level=NO_MINIMUM, short_minimum=none, has_dampener=False, round_worst=0.0)
+        arrays = self.arrays._replace(
+            minimum_level=NO_MINIMUM, short_minimum=none, has_dampener=False, has_spreads=False, round_worst=0.0
+        )
         units = Portfolios(
             np.arange(2 * count + 1, dtype=np.uint32),
             np.repeat(np.arange(count, dtype=np.uint16), 2),
@@ -384,6 +392,16 @@ class ScenarioTable:
             elif not np.isnan(market.mark[i]):
                 table, what, name = "indexes", "an index", instruments.underlyings[instruments.underlying[i]]
             raise RiskDataError(table, name, f"an account holds it: {what} is needed")
+
+
+def moved_collateral(model: ScenarioModel, instruments: Instruments, underlying: Int) -> Bool:
+    """Whether each instrument is a spot balance that moves with an underlying in the scenarios."""
+    moved = model.collateral_in_scenarios
+    is_named = (
+        np.isin(instruments.symbol, moved) if isinstance(moved, tuple) else np.full(len(instruments), bool(moved))
+    )
+    found: Bool = (instruments.kind == Kind.SPOT) & is_named & (underlying >= 0)
+    return found
 
 
 class _Build:
@@ -552,7 +570,7 @@ class _Build:
         count, number, underlyings = len(instruments), len(terms.years), len(price)
         is_option, is_spot = kind == Kind.OPTION, kind == Kind.SPOT
         im_factor = float(model.im_factor) + depeg_of(model, market)
-        figures = Figures(u, value, units, price, terms.years, im_factor)
+        figures = Figures(u, value, units, price, terms.years, im_factor, self.in_coin)
         charges = charges_of(model, instruments, market, figures)
         available = self._available(value, row)
         strike = np.full(count, -1, np.int32)
@@ -582,7 +600,7 @@ class _Build:
         reach *= max(float(model.mm_factor), im_factor) * float(model.im_multiplier) * (1 + float(model.measure.buffer))
         reach += charges.charge.max(axis=1, initial=0.0)
         inverse = instruments.inverse & ~is_option
-        forward = np.append(terms.forward, np.nan)[instruments.term]
+        index = np.append(self.index, np.nan)[u]
         in_coins = is_option & instruments.inverse & (not self.in_coin)
         scenarios, initial = len(model.rows), model.initial_rows
         alpha = model.measure.alpha
@@ -591,7 +609,7 @@ class _Build:
             charges.roll.any() or charges.spread.any() or charges.floor.any() or charges.delta_shock[:, 0].any()
         )
         arrays = ScenarioArrays(
-            row=np.where(known, row, 0.0),
+            row=aligned(np.where(known, row, 0.0)),
             value=np.where(available, value, 0.0),
             basis=np.where(known, basis, 0.0),
             delta=np.where(available, delta, 0.0),
@@ -614,7 +632,7 @@ class _Build:
             order_rule=np.where(inverse, INVERSE_IN_COIN if self.in_coin else INVERSE_IN_MONEY, AT_PRICE).astype(
                 np.uint8
             ),
-            order_scale=np.where(in_coins & np.isfinite(forward), forward, 1.0),
+            order_scale=np.where(in_coins & np.isfinite(index), index, 1.0),
             discount=discount,
             basis_weight=weights,
             roll=np.nan_to_num(charges.roll),
@@ -625,14 +643,16 @@ class _Build:
             floor=charges.floor,
             delta_shock=np.where(np.isnan(charges.delta_shock), np.inf, charges.delta_shock),
             spread=np.nan_to_num(charges.spread),
-            weight=columns.weight,
+            weight=aligned(columns.weight),
             dampener=np.nan_to_num(columns.dampener),
             coin=np.nan_to_num(self.index[:, None] * (1.0 + columns.move) + columns.shift),
+            price_move=self._price_moves(),
             is_skew=columns.is_skew,
             probability=columns.probability,
             is_stress=columns.is_stress,
             group_size=np.array([len(each.members) for each in groups], np.int32),
             brackets=brackets,
+            **self._spreads(),
             scaling=charges.scaling,
             tail=np.array(tail),
             scenarios=scenarios,
@@ -656,6 +676,7 @@ class _Build:
             has_strikes=bool(charges.strike_charge.any()),
             has_deltas=has_deltas,
             has_floor=bool(charges.floor.any()),
+            has_spreads=model.spreads is not None,
         )
         return ScenarioTable(model, instruments, market, terms, value, greeks, available, arrays)
 
@@ -715,3 +736,35 @@ class _Build:
         rate = 0.0 if spreads is None else float(spreads.short_option_minimum)
         of = np.where(instruments.kind == Kind.OPTION, rate / instruments.contract, 0.0)
         return of, spreads is not None and spreads.som_count == "larger"
+
+    def _price_moves(self) -> Int:
+        """Number of each scenario's price move of each underlying, 0 for none; of a model without spreads 0."""
+        moves = np.stack([self.columns.move, self.columns.shift], axis=-1)
+        numbers = np.zeros(moves.shape[:2], np.int64)
+        if self.model.spreads is not None:
+            for u, each in enumerate(moves):
+                numbers[u] = np.where(
+                    each.any(axis=1), 1 + np.unique(each, axis=0, return_inverse=True)[1].reshape(-1), 0
+                )
+        return numbers
+
+    def _spreads(self) -> dict[str, Any]:
+        """Spreads between tiers and between underlyings as arrays; legs of underlyings that are not there are none."""
+        spreads, instruments = self.model.spreads or Spreads(), self.instruments
+        rows = {name: row for row, name in enumerate(instruments.underlyings)}
+        days = np.append(self.terms.seconds / 86_400.0, np.zeros(len(rows)))
+        tops = np.array([float(top) for top in spreads.tiers])
+        intra = [each for each in spreads.intra if each.underlying in rows]
+        legs = [leg for each in spreads.inter for leg in each.legs]
+        return {
+            "tier": (days[:, None] > tops).sum(axis=1),
+            "intra_underlying": np.array([rows[each.underlying] for each in intra], np.int64),
+            "intra_tier": np.array([[leg.tier or 0 for leg in each.legs] for each in intra], np.int64).reshape(-1, 2),
+            "intra_delta": np.array([[float(leg.delta) for leg in each.legs] for each in intra]).reshape(-1, 2),
+            "intra_charge": np.array([float(each.charge) for each in intra]),
+            "inter_span": np.cumsum([0, *(len(each.legs) for each in spreads.inter)]),
+            "inter_underlying": np.array([rows.get(leg.underlying or "", -1) for leg in legs], np.int64),
+            "inter_side": np.array([leg.side == "A" for leg in legs], bool),
+            "inter_delta": np.array([float(leg.delta) for leg in legs]),
+            "inter_rate": np.array([float(each.rate) for each in spreads.inter]),
+        }
