@@ -24,10 +24,14 @@ from .scenario_layouts import (
     Requirement,
 )
 
-CHARGES, INITIAL_CHARGES, RAW, SHORT_CALLS, SHORT_PUTS, FLOOR, INITIAL_FLOOR, FUNDING, DECAY = range(9)
+CHARGES, INITIAL_CHARGES, RAW, SHORT_CALLS, SHORT_PUTS, SHORTS, FLOOR, INITIAL_FLOOR, FUNDING, DECAY = range(10)
 """Columns of the result of a group."""
 
-RESULTS = 9
+RESULTS = 10
+NET, LEFT, RISK, SPREAD = range(4)
+"""Columns of the spreads of an underlying: net delta, what spreads have left of it, price risk, charge less credit."""
+
+SPREADS = 4
 SAME_PROBABILITY = 1.0 + 1e-12
 """Probabilities that differ by less are equal: their sums are rounded."""
 
@@ -283,7 +287,7 @@ def tail_loss(first, count, is_stress, measure, arrays, scratch):
     """
     left, passed, total, change, row = arrays.tail[0], 0.0, 0.0, -inf, -1
     edge = arrays.tail[0] * SAME_PROBABILITY
-    while left > 0.0 and passed <= edge:
+    while passed <= edge if measure == VALUE_AT_RISK else left > edge - arrays.tail[0]:
         best, found = inf, -1
         for s in range(first, first + count):
             y = scratch.group[s]
@@ -384,7 +388,7 @@ def add_unit_charges(first, end, u, holds_perpetual, result, portfolios, arrays,
 
 @inner_kernel
 def add_time_charges(result, arrays, scratch):
-    """Add the funding that one underlying has to pay, and what its options lose as time passes.
+    """Add the funding that a group has to pay, and what its options lose as time passes.
 
     result   int64            ()  row of the results
     arrays   ScenarioArrays   ()  see scenario_layouts.py
@@ -394,7 +398,6 @@ def add_time_charges(result, arrays, scratch):
     paid, lost = max(results[result, FUNDING], 0.0), max(0.0 - results[result, DECAY], 0.0)
     results[result, CHARGES] += paid * arrays.scaling[0, 0] + lost * arrays.scaling[1, 0]
     results[result, INITIAL_CHARGES] += paid * arrays.scaling[0, 1] + lost * arrays.scaling[1, 1]
-    results[result, FUNDING] = results[result, DECAY] = 0.0
 
 
 @inner_kernel
@@ -532,15 +535,18 @@ def matched_deltas(first, end, portfolios, arrays, scratch):
     return total
 
 
-@kernel
-def short_minimum(calls, puts, arrays):
-    """Minimum requirement of short options: of calls and puts, or of the larger of the two.
+@inner_kernel
+def add_short_minimum(result, arrays, scratch):
+    """Add the minimum requirement of the short options of one underlying: calls and puts, or the larger of the two.
 
-    calls   float64         ()  numeraire, >= 0
-    puts    float64         ()  numeraire, >= 0
-    arrays  ScenarioArrays  ()  see scenario_layouts.py
+    result   int64            ()  row of the results
+    arrays   ScenarioArrays   ()  see scenario_layouts.py
+    scratch  ScenarioScratch  ()  work space, see scenario_layouts.py
     """
-    return max(calls, puts) if arrays.larger_of else calls + puts
+    results = scratch.result
+    calls, puts = results[result, SHORT_CALLS], results[result, SHORT_PUTS]
+    results[result, SHORTS] += max(calls, puts) if arrays.larger_of else calls + puts
+    results[result, SHORT_CALLS] = results[result, SHORT_PUTS] = 0.0
 
 
 @inner_kernel
@@ -575,7 +581,7 @@ def group_requirement(account, run, runs, spots_end, result, portfolios, arrays,
     group, results = np.int64(arrays.group[scratch.run_underlying[run]]), scratch.result
     first = np.int64(portfolios.span[account])
     has_orders = portfolios.order_span[account + 1] > portfolios.order_span[account]
-    basis, scale = 0.0, 0.0
+    basis, spread, scale = 0.0, 0.0, 0.0
     for column in range(RESULTS):
         results[result, column] = 0.0
     for r in range(run, runs if arrays.group_size[group] > 1 else run + 1):
@@ -586,7 +592,7 @@ def group_requirement(account, run, runs, spots_end, result, portfolios, arrays,
             scale += add_unit_charges(
                 scratch.run_first[r], scratch.run_end[r], u, holds_perpetual, result, portfolios, arrays, scratch
             )
-            add_time_charges(result, arrays, scratch)
+            add_short_minimum(result, arrays, scratch)
             if arrays.has_strikes:
                 add_strike_charges(r, result, portfolios, arrays, scratch)
             if arrays.has_deltas:
@@ -595,6 +601,9 @@ def group_requirement(account, run, runs, spots_end, result, portfolios, arrays,
                 add_order_charges(account, u, result, portfolios, arrays, scratch)
             if arrays.has_basis:
                 basis += basis_loss(r, portfolios, arrays, scratch)
+            if arrays.has_spreads:
+                spread += scratch.spread[r, SPREAD]
+    add_time_charges(result, arrays, scratch)
     columns = (arrays.scenarios + COLUMNS - 1) // COLUMNS * COLUMNS
     if has_orders or arrays.initial_first > 0:
         start = arrays.initial_first
@@ -610,9 +619,9 @@ def group_requirement(account, run, runs, spots_end, result, portfolios, arrays,
     loss = rounded(max(scan, results[result, FLOOR]), arrays.round_worst)
     initial_loss = rounded(max(initial_loss, results[result, INITIAL_FLOOR]), arrays.round_worst)
     charges, initial_charges = results[result, CHARGES], results[result, INITIAL_CHARGES]
-    maintenance = arrays.mm_factor * loss + charges
-    initial = arrays.im_factor * initial_loss + initial_charges
-    least = short_minimum(results[result, SHORT_CALLS], results[result, SHORT_PUTS], arrays)
+    maintenance = arrays.mm_factor * loss + charges + spread
+    initial = arrays.im_factor * initial_loss + initial_charges + spread
+    least = results[result, SHORTS]
     if arrays.minimum_level == GROUP_MINIMUM:
         least = max(least, scaled_minimum(results[result, RAW], arrays))
     return GroupRequirement(
@@ -627,6 +636,99 @@ def group_requirement(account, run, runs, spots_end, result, portfolios, arrays,
         results[result, FLOOR] > scan,
         not maintenance < least,
     )
+
+
+@inner_kernel
+def price_risk(u, worst, arrays, scratch):
+    """What a group loses by the price move of its worst scenario alone: less by volatility, and less by time.
+
+    u        int64            ()  underlying
+    worst    int64            ()  scenario
+    arrays   ScenarioArrays   ()  see scenario_layouts.py
+    scratch  ScenarioScratch  ()  work space, see scenario_layouts.py
+    """
+    moved, moves, still, stills = 0.0, 0, 0.0, 0
+    for s in range(arrays.scenarios):
+        if arrays.coin[u, s] == arrays.coin[u, worst]:
+            moved -= scratch.group[s]
+            moves += 1
+        if arrays.coin[u, s] == arrays.price[u]:
+            still -= scratch.group[s]
+            stills += 1
+    risk = moved / moves - (still / stills if stills > 0 else 0.0)
+    return risk if risk > 0.0 else 0.0
+
+
+@inner_kernel
+def fill_spreads(account, runs, spots_end, portfolios, arrays, scratch):
+    """Spread charges less credits of each underlying of an account.
+
+    account     int64             ()  0 <= account < A
+    runs        int64             ()  number of the account's underlyings
+    spots_end   int64             ()  end of the account's spot rows
+    portfolios  PortfolioColumns  ()  see scenario_layouts.py
+    arrays      ScenarioArrays    ()  see scenario_layouts.py
+    scratch     ScenarioScratch   ()  work space, see scenario_layouts.py
+    """
+    spread, columns = scratch.spread, (arrays.scenarios + COLUMNS - 1) // COLUMNS * COLUMNS
+    for run in range(runs):
+        if not is_counted(run, arrays, scratch):
+            group = arrays.group[scratch.run_underlying[run]]
+            fill_group(account, run, runs, spots_end, 0, columns, False, portfolios, arrays, scratch)
+            _, worst = lowest_change(0, columns, 0.0, -1, scratch)
+            for r in range(run, runs):
+                u = scratch.run_underlying[r]
+                if arrays.group[u] == group:
+                    spread[r, RISK] = price_risk(u, worst, arrays, scratch) if worst >= 0 else 0.0
+        spread[run, SPREAD] = tier_charges(run, portfolios, arrays, scratch)
+        net = 0.0
+        for p in range(scratch.run_first[run], scratch.run_end[run]):
+            net += portfolios.size[p] * arrays.delta[portfolios.instrument[p]]
+        spread[run, NET] = spread[run, LEFT] = net
+    for k in range(arrays.inter_rate.size):
+        first, end = arrays.inter_span[k], arrays.inter_span[k + 1]
+        count, is_long = inf, False
+        for leg in range(first, end):
+            run = run_of(arrays.inter_underlying[leg], runs, scratch)
+            left = spread[run, LEFT] if run < runs else 0.0
+            along = (left > 0.0) == arrays.inter_side[leg]
+            if left == 0.0 or (leg > first and along != is_long):
+                count = 0.0
+                break
+            is_long = along
+            count = min(count, abs(left) / arrays.inter_delta[leg])
+        if count > 0.0:
+            for leg in range(first, end):
+                run = run_of(arrays.inter_underlying[leg], runs, scratch)
+                taken = count * arrays.inter_delta[leg]
+                spread[run, SPREAD] -= taken * spread[run, RISK] / abs(spread[run, NET]) * arrays.inter_rate[k]
+                spread[run, LEFT] -= taken if spread[run, LEFT] > 0.0 else -taken
+
+
+@inner_kernel
+def tier_charges(run, portfolios, arrays, scratch):
+    """Charges of the spreads between tiers of one underlying of an account.
+
+    run         int64             ()  which of the account's underlyings
+    portfolios  PortfolioColumns  ()  see scenario_layouts.py
+    arrays      ScenarioArrays    ()  see scenario_layouts.py
+    scratch     ScenarioScratch   ()  work space, see scenario_layouts.py
+    """
+    tiers, total = scratch.tier, 0.0
+    for tier in range(tiers.size):
+        tiers[tier] = 0.0
+    for p in range(scratch.run_first[run], scratch.run_end[run]):
+        i = portfolios.instrument[p]
+        tiers[arrays.tier[arrays.term[i]]] += portfolios.size[p] * arrays.delta[i]
+    for k in range(arrays.intra_charge.size):
+        near, far = arrays.intra_tier[k, 0], arrays.intra_tier[k, 1]
+        if arrays.intra_underlying[k] == scratch.run_underlying[run] and tiers[near] * tiers[far] < 0.0:
+            count = min(abs(tiers[near]) / arrays.intra_delta[k, 0], abs(tiers[far]) / arrays.intra_delta[k, 1])
+            total += count * arrays.intra_charge[k]
+            for leg in range(2):
+                tier, taken = arrays.intra_tier[k, leg], count * arrays.intra_delta[k, leg]
+                tiers[tier] -= taken if tiers[tier] > 0.0 else -taken
+    return total
 
 
 @inner_kernel
@@ -662,6 +764,8 @@ def requirement_of(account, portfolios, arrays, scratch):
     scale = add_unit_charges(first, spots_end, -1, False, runs, portfolios, arrays, scratch)
     maintenance, initial = results[runs, CHARGES], results[runs, INITIAL_CHARGES]
     raw, loss, initial_loss = results[runs, RAW], 0.0, 0.0
+    if arrays.has_spreads:
+        fill_spreads(account, runs, spots_end, portfolios, arrays, scratch)
     largest, group_loss, worst, worst_group = -inf, 0.0, np.int64(-1), np.int64(-1)
     for run in range(runs):
         if not is_counted(run, arrays, scratch):

@@ -7,11 +7,12 @@ import numpy as np
 from ._jit import inner_kernel, kernel
 from .scenario import (
     CHARGES,
+    DECAY,
+    FUNDING,
     RAW,
     RESULTS,
     SAME_PROBABILITY,
-    SHORT_CALLS,
-    SHORT_PUTS,
+    SHORTS,
     add_unit_charges,
     find_runs,
     group_requirement,
@@ -19,7 +20,6 @@ from .scenario import (
     is_counted,
     matched_deltas,
     scaled_minimum,
-    short_minimum,
 )
 from .scenario_layouts import ACCOUNT_MINIMUM, OPTION, VALUE_AT_RISK, WORST
 
@@ -181,7 +181,8 @@ def add_tail_gradient(account, run, runs, spots_end, is_stress, factor, portfoli
     """
     left, passed, change, row = arrays.tail[0], 0.0, -inf, -1
     is_edge = arrays.measure == VALUE_AT_RISK
-    while left > 0.0 and passed <= arrays.tail[0] * SAME_PROBABILITY:
+    edge = arrays.tail[0] * SAME_PROBABILITY
+    while passed <= edge if is_edge else left > edge - arrays.tail[0]:
         best, found = inf, -1
         for s in range(arrays.scenarios):
             y = scratch.group[s]
@@ -352,17 +353,21 @@ def add_minimum_gradient(first, end, raw, portfolios, arrays, gradient):
 
 
 @inner_kernel
-def add_short_minimum_gradient(first, end, calls, puts, portfolios, arrays, gradient):
-    """Add the gradient of the minimum requirement of short options.
+def add_short_minimum_gradient(first, end, portfolios, arrays, gradient):
+    """Add the gradient of the minimum requirement of the short options of one underlying.
 
     first       int64             ()    first row
     end         int64             ()    end of the rows
-    calls       float64           ()    amount of short calls
-    puts        float64           ()    amount of short puts
     portfolios  PortfolioColumns  ()    see scenario_layouts.py
     arrays      ScenarioArrays    ()    see scenario_layouts.py
     gradient    float64           (P,)  in/out, numeraire per unit of size
     """
+    calls, puts = 0.0, 0.0
+    for p in range(first, end):
+        i = portfolios.instrument[p]
+        short = max(-portfolios.size[p], 0.0) * arrays.short_minimum[i]
+        calls += short if arrays.is_call[i] else 0.0
+        puts += 0.0 if arrays.is_call[i] else short
     for p in range(first, end):
         i = portfolios.instrument[p]
         if portfolios.size[p] < 0.0 and (not arrays.larger_of or arrays.is_call[i] == (calls >= puts)):
@@ -402,29 +407,22 @@ def add_group_gradient(account, run, runs, spots_end, one, portfolios, arrays, s
                     account, run, runs, spots_end, True, share * arrays.tail[1], portfolios, arrays, scratch, gradient
                 )
     group = arrays.group[scratch.run_underlying[run]]
-    shorts = short_minimum(results[run, SHORT_CALLS], results[run, SHORT_PUTS], arrays)
+    paid = arrays.scaling[0, 0] if results[run, FUNDING] > 0.0 else 0.0
+    lost = -arrays.scaling[1, 0] if results[run, DECAY] < 0.0 else 0.0
     for r in range(run, runs if arrays.group_size[group] > 1 else run + 1):
         u = scratch.run_underlying[r]
         if arrays.group[u] == group:
             start, end = scratch.run_first[r], scratch.run_end[r]
             if one.is_scanned:
                 holds_perpetual = has_perpetual(r, portfolios, arrays, scratch)
-                paid, lost = 0.0, 0.0
-                for p in range(start, end):
-                    paid += portfolios.size[p] * arrays.funding[portfolios.instrument[p]]
-                    lost -= portfolios.size[p] * arrays.decay[portfolios.instrument[p]]
-                paid = arrays.scaling[0, 0] if paid > 0.0 else 0.0
-                lost = -arrays.scaling[1, 0] if lost > 0.0 else 0.0
                 add_unit_gradient(first, spots_end, u, False, paid, lost, portfolios, arrays, gradient)
                 add_unit_gradient(start, end, u, holds_perpetual, paid, lost, portfolios, arrays, gradient)
                 if arrays.has_strikes:
                     add_strike_gradient(r, portfolios, arrays, scratch, gradient)
                 if arrays.has_deltas:
                     add_delta_gradient(r, factor if one.by_floor else 0.0, portfolios, arrays, scratch, gradient)
-            elif not one.maintenance > shorts:
-                add_short_minimum_gradient(
-                    start, end, results[run, SHORT_CALLS], results[run, SHORT_PUTS], portfolios, arrays, gradient
-                )
+            elif not one.maintenance > results[run, SHORTS]:
+                add_short_minimum_gradient(start, end, portfolios, arrays, gradient)
             else:
                 add_minimum_gradient(start, end, results[run, RAW], portfolios, arrays, gradient)
 

@@ -80,12 +80,22 @@ class ScenarioArrays(NamedTuple):
     spread            float64  (U, 2)  charge per base unit of delta matched between terms
     weight            float64  (U, C)
     dampener          float64  (U, C)  >= 0
-    coin              float64  (U, C)  shocked price of the coin, for orders in inverse contracts
+    coin              float64  (U, C)  shocked index
     is_skew           bool     (C,)
     probability       float64  (C,)    of a measure that is not the worst
     is_stress         bool     (C,)    of the second set of such a measure
     group_size        int32    (G,)    underlyings of each group
     brackets          float64  (B, 2)  upper end and multiplier of each bracket of the minimum
+    tier              int64    (N+U,)  tier of each term
+    intra_underlying  int64    (K,)    underlying of each spread between two tiers
+    intra_tier        int64    (K, 2)
+    intra_delta       float64  (K, 2)  deltas of one spread
+    intra_charge      float64  (K,)
+    inter_span        int64    (J+1,)  first leg of each spread between underlyings, and the number of legs
+    inter_underlying  int64    (L,)    underlying of each leg
+    inter_side        bool     (L,)    legs of unlike sides have deltas of unlike signs
+    inter_delta       float64  (L,)    deltas of one spread
+    inter_rate        float64  (J,)    share of the price risk that is credited
     scaling           float64  (3, 2)  what a unit of each counts: funding, decay, delta shock
     tail              float64  (2,)    1 - alpha of the measure, and the share of the stress set
     scenarios         int64    ()      number of scenarios of the maintenance requirement, S
@@ -109,6 +119,7 @@ class ScenarioArrays(NamedTuple):
     has_strikes       bool     ()
     has_deltas        bool     ()      whether a charge reads deltas
     has_floor         bool     ()
+    has_spreads       bool     ()
     """
 
     row: np.ndarray
@@ -149,6 +160,16 @@ class ScenarioArrays(NamedTuple):
     is_stress: np.ndarray
     group_size: np.ndarray
     brackets: np.ndarray
+    tier: np.ndarray
+    intra_underlying: np.ndarray
+    intra_tier: np.ndarray
+    intra_delta: np.ndarray
+    intra_charge: np.ndarray
+    inter_span: np.ndarray
+    inter_underlying: np.ndarray
+    inter_side: np.ndarray
+    inter_delta: np.ndarray
+    inter_rate: np.ndarray
     scaling: np.ndarray
     tail: np.ndarray
     scenarios: int
@@ -172,6 +193,7 @@ class ScenarioArrays(NamedTuple):
     has_strikes: bool
     has_deltas: bool
     has_floor: bool
+    has_spreads: bool
 
 
 class ScenarioScratch(NamedTuple):
@@ -185,7 +207,9 @@ class ScenarioScratch(NamedTuple):
     run_underlying  int64    (U+1,)    underlyings of the account, in the order of its rows
     run_first       int64    (U+1,)    first row of each that is no spot balance
     run_end         int64    (U+1,)
-    result          float64  (U+1, 9)  of each group
+    result          float64  (U+1, 10)  of each group
+    spread          float64  (U+1, 4)  of each underlying
+    tier            float64  (tiers,)  net delta of each tier
     """
 
     underlying: np.ndarray
@@ -197,6 +221,8 @@ class ScenarioScratch(NamedTuple):
     run_first: np.ndarray
     run_end: np.ndarray
     result: np.ndarray
+    spread: np.ndarray
+    tier: np.ndarray
 
 
 class GroupRequirement(NamedTuple):

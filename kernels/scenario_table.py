@@ -1,6 +1,6 @@
 """Values and Greeks of record of options, and their shocked values in each scenario."""
 
-from math import log
+from math import log, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -131,7 +131,7 @@ def fill_option_values(options, shocks, linear, absolute, otm, value, greeks, ba
         for s in range(shocked.shape[1]):
             if not is_known:
                 left = years_left(years, options.passed[s])
-                deviation = scenario_volatility(o, s, days, shocks, linear, absolute, options) * left**0.5
+                deviation = scenario_volatility(o, s, days, shocks, linear, absolute, options) * sqrt(left)
                 otm[s] = time_value(scenario_forward(o, s, options), strike, deviation)
             forward[o, s] = scenario_forward(o, s, options)
             shocked[o, s] = option_value(otm[s], forward[o, s], strike, discount, is_call)

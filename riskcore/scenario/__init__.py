@@ -48,9 +48,10 @@ from .table import ScenarioTable
 from .traits import Traits, traits
 
 __all__ = [
-    "Basis", "Charge", "Confidence", "DeltaFloor", "DeltaShock", "Depeg", "Discount", "Fee", "Funding", "Gamma", "Gradients", "Grid",
-    "Group", "GroupOf", "Haircut", "Instruments", "InterSpread", "IntraSpread", "Kind", "Measure", "Minimum",
-    "Notional", "Offset", "OptionShort", "PortfolioOrders", "Portfolios", "Requirements", "Roll", "Row", "Scenario", "ScenarioMarket",
-    "ScenarioModel", "ScenarioTable", "Skew", "SkewShock", "SpreadDelta", "SpreadLeg", "Spreads", "Terms", "Theta", "Traits", "Vol", "VolShock",
-    "decimal_text", "discounts_in_order", "load_scenario_model", "preset_names", "scenario_preset", "traits", "values_of_record",
+    "Basis", "Charge", "Confidence", "DeltaFloor", "DeltaShock", "Depeg", "Discount", "Fee", "Funding", "Gamma",
+    "Gradients", "Grid", "Group", "GroupOf", "Haircut", "Instruments", "InterSpread", "IntraSpread", "Kind", "Measure",
+    "Minimum", "Notional", "Offset", "OptionShort", "PortfolioOrders", "Portfolios", "Requirements", "Roll", "Row",
+    "Scenario", "ScenarioMarket", "ScenarioModel", "ScenarioTable", "Skew", "SkewShock", "SpreadDelta", "SpreadLeg",
+    "Spreads", "Terms", "Theta", "Traits", "Vol", "VolShock", "decimal_text", "discounts_in_order",
+    "load_scenario_model", "preset_names", "scenario_preset", "traits", "values_of_record",
 ]  # fmt: skip

@@ -37,6 +37,8 @@ class Figures:
         Time to expiry.
     im_factor : float
         Factor of the initial requirement, with the depeg.
+    in_coin : bool
+        Whether the numeraire is a coin.
     """
 
     underlying: Any
@@ -45,6 +47,7 @@ class Figures:
     price: Float
     years: Float
     im_factor: float
+    in_coin: bool
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def charges_of(model: ScenarioModel, instruments: Instruments, market: ScenarioM
     kind, annual_spread = instruments.kind, False
     is_option, is_spot = kind == Kind.OPTION, kind == Kind.SPOT
     price = np.append(figures.price, np.nan)[figures.underlying]
-    unit_price = np.where(is_spot, np.abs(figures.value), np.abs(figures.units) * price)
+    unit_price = np.where(is_spot, np.abs(figures.value), figures.units * price)
+    own_price = np.where(instruments.inverse & ~is_option & ~figures.in_coin, 1.0, np.abs(figures.value))
     years = np.where(instruments.term >= 0, np.append(figures.years, 0.0)[instruments.term], 0.0)
 
     for row in model.contingencies:
@@ -91,7 +95,7 @@ def charges_of(model: ScenarioModel, instruments: Instruments, market: ScenarioM
         mine = np.append(at, row.underlyings is None)[figures.underlying]
         if row.kind == "notional":
             of = mine & np.isin(kind, [_NOTIONAL[name] for name in row.of])
-            amount = np.abs(figures.value) if row.at == "mark" else unit_price
+            amount = own_price if row.at == "mark" else unit_price
             charge[of] += float(row.rate) * amount[of, None, None] * pair[:, None]
         elif row.kind in ("option_short", "gamma"):
             of = mine & is_option
@@ -114,7 +118,7 @@ def charges_of(model: ScenarioModel, instruments: Instruments, market: ScenarioM
                 [
                     np.full(underlyings, float(row.increment)),
                     np.full(underlyings, float(row.max)),
-                    float(row.threshold) / figures.price,
+                    float(row.threshold) / market.index,
                 ],
                 axis=1,
             )[at]
@@ -129,15 +133,14 @@ def charges_of(model: ScenarioModel, instruments: Instruments, market: ScenarioM
             funding = np.where(mine & (kind == Kind.PERPETUAL), market.funding, funding)
             scaling[FUNDING] = pair
         elif row.kind == "fee":
-            fee = float(row.rate) * np.where(is_option, price, np.abs(figures.value))
+            fee = float(row.rate) * np.where(is_option, price, own_price)
             fee = np.where(is_option, np.minimum(fee, float(row.cap) * figures.value), fee)
             of = mine & ~is_spot
             charge[of] += fee[of, None, None] * pair[:, None]
             order_charge[of] += fee[of] * pair[1]
-    for row in ("theta", "spread_delta"):
-        found = {(each.hours if row == "theta" else each.annual) for each in model.charges(row)}
-        if len(found) > 1:
-            raise RiskDataError("scenario_model", "contingencies", f"must have one kind of {row!r}")
+    for name, figure in (("theta", "hours"), ("spread_delta", "annual")):
+        if len({getattr(each, figure) for each in model.charges(name)}) > 1:
+            raise RiskDataError("scenario_model", "contingencies", f"must have one {figure!r} for all rows {name!r}")
     for asset, haircut in model.haircuts.items():
         of = is_spot & (np.array(instruments.symbol) == asset)
         charge[of, 0, 0] += float(haircut.mm) * np.abs(figures.value[of])
@@ -188,7 +191,7 @@ def _add_confidence(
     feeds = np.minimum(np.minimum(market.forward_confidence, market.rate_confidence), market.volatility_confidence)
     feed = np.minimum(spot, np.append(feeds, 1.0)[instruments.term])
     of = mine & (kind == Kind.PERPETUAL)
-    amount = np.abs(figures.units) * price
+    amount = figures.units * price
     charge[of] += (rate(np.minimum(spot, perpetual)) * amount)[of, None, None] * pair[:, None]
     of = mine & (kind == Kind.OPTION)
     alone, together = rate(feed), rate(np.minimum(feed, perpetual))
@@ -196,4 +199,4 @@ def _add_confidence(
     with_perpetual[of] += ((together - alone) * price)[of, None] * pair
     of = mine & (kind == Kind.SPOT)
     held = rate(np.minimum(market.own_confidence, spot)) * np.abs(figures.value)
-    charge[of, :, 0] += held[of, None] * pair
+    charge[of] += held[of, None, None] * pair[:, None]

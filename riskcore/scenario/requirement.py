@@ -123,6 +123,8 @@ def scratch_of(arrays: ScenarioArrays) -> ScenarioScratch:
         run_first=np.empty(runs, np.int64),
         run_end=np.empty(runs, np.int64),
         result=np.empty((runs, kernels.RESULTS)),
+        spread=np.empty((runs, kernels.SPREADS)),
+        tier=np.empty(max(arrays.tier.max(initial=0), arrays.intra_tier.max(initial=0)) + 1),
     )
 
 

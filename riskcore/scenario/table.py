@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from ..kernels.scenario_layouts import (
 from . import requirement
 from .charges import Figures, charges_of, depeg_of
 from .instruments import Instruments, Kind
-from .model import OTHERS, ScenarioModel
+from .model import ScenarioModel, Spreads
 from .portfolios import Portfolios
 from .record import (
     HOURS_PER_YEAR,
@@ -311,7 +312,9 @@ class ScenarioTable:
     def _standalone(self) -> tuple[Float, Float]:
         count = len(self.instruments)
         none = self.arrays.short_minimum * 0.0
-        arrays = self.arrays._replace(minimum_level=NO_MINIMUM, short_minimum=none, has_dampener=False, round_worst=0.0)
+        arrays = self.arrays._replace(
+            minimum_level=NO_MINIMUM, short_minimum=none, has_dampener=False, has_spreads=False, round_worst=0.0
+        )
         units = Portfolios(
             np.arange(2 * count + 1, dtype=np.uint32),
             np.repeat(np.arange(count, dtype=np.uint16), 2),
@@ -498,14 +501,11 @@ class _Build:
         basis = model.charges("basis")
         if len(basis) > 1:
             raise RiskDataError("scenario_model", "contingencies", "must have one 'basis'")
-        factors = [
-            float(model.moves.get(name, model.moves.get(OTHERS, 1))) if basis and basis[0].concerns(name) else 0.0
-            for name in instruments.underlyings
-        ]
+        concerned = [bool(basis) and basis[0].concerns(name) for name in instruments.underlyings]
         moves = [float(basis[0].up), float(basis[0].down)] if basis else [0.0, 0.0]
         hours = max((float(each.hours) for each in model.charges("theta")), default=0.0)
         options = price_options(
-            instruments, market, model, self.terms, self.columns, np.outer(moves, factors), hours / HOURS_PER_YEAR
+            instruments, market, model, self.terms, self.columns, np.outer(moves, concerned), hours / HOURS_PER_YEAR
         )
         rows, term = options.rows, instruments.term[options.rows]
         forward, shocked = self.terms.forward[term], options.shocked
@@ -530,7 +530,6 @@ class _Build:
         if contingency is None:
             return np.zeros((len(rows), 2))
         term, moves = self.instruments.term[rows], np.array([float(contingency.up), float(contingency.down)])
-        moves *= float(self.model.moves.get(self.model.numeraire, self.model.moves.get(OTHERS, 1)))
         moved = self.terms.fixed[term, None] + self.terms.variable[term, None] * (1.0 + moves)
         changed: Float = (options.value[:, None] + options.basis) / moved - (options.value / forward)[:, None]
         return changed
@@ -552,7 +551,7 @@ class _Build:
         count, number, underlyings = len(instruments), len(terms.years), len(price)
         is_option, is_spot = kind == Kind.OPTION, kind == Kind.SPOT
         im_factor = float(model.im_factor) + depeg_of(model, market)
-        figures = Figures(u, value, units, price, terms.years, im_factor)
+        figures = Figures(u, value, units, price, terms.years, im_factor, self.in_coin)
         charges = charges_of(model, instruments, market, figures)
         available = self._available(value, row)
         strike = np.full(count, -1, np.int32)
@@ -582,7 +581,7 @@ class _Build:
         reach *= max(float(model.mm_factor), im_factor) * float(model.im_multiplier) * (1 + float(model.measure.buffer))
         reach += charges.charge.max(axis=1, initial=0.0)
         inverse = instruments.inverse & ~is_option
-        forward = np.append(terms.forward, np.nan)[instruments.term]
+        index = np.append(self.index, np.nan)[u]
         in_coins = is_option & instruments.inverse & (not self.in_coin)
         scenarios, initial = len(model.rows), model.initial_rows
         alpha = model.measure.alpha
@@ -614,7 +613,7 @@ class _Build:
             order_rule=np.where(inverse, INVERSE_IN_COIN if self.in_coin else INVERSE_IN_MONEY, AT_PRICE).astype(
                 np.uint8
             ),
-            order_scale=np.where(in_coins & np.isfinite(forward), forward, 1.0),
+            order_scale=np.where(in_coins & np.isfinite(index), index, 1.0),
             discount=discount,
             basis_weight=weights,
             roll=np.nan_to_num(charges.roll),
@@ -633,6 +632,7 @@ class _Build:
             is_stress=columns.is_stress,
             group_size=np.array([len(each.members) for each in groups], np.int32),
             brackets=brackets,
+            **self._spreads(),
             scaling=charges.scaling,
             tail=np.array(tail),
             scenarios=scenarios,
@@ -656,6 +656,7 @@ class _Build:
             has_strikes=bool(charges.strike_charge.any()),
             has_deltas=has_deltas,
             has_floor=bool(charges.floor.any()),
+            has_spreads=model.spreads is not None,
         )
         return ScenarioTable(model, instruments, market, terms, value, greeks, available, arrays)
 
@@ -715,3 +716,24 @@ class _Build:
         rate = 0.0 if spreads is None else float(spreads.short_option_minimum)
         of = np.where(instruments.kind == Kind.OPTION, rate / instruments.contract, 0.0)
         return of, spreads is not None and spreads.som_count == "larger"
+
+    def _spreads(self) -> dict[str, Any]:
+        """Spreads between tiers and between underlyings as arrays; legs of underlyings that are not there are none."""
+        spreads, instruments = self.model.spreads or Spreads(), self.instruments
+        rows = {name: row for row, name in enumerate(instruments.underlyings)}
+        days = np.append(self.terms.seconds / 86_400.0, np.zeros(len(rows)))
+        tops = np.array([float(top) for top in spreads.tiers])
+        intra = [each for each in spreads.intra if each.underlying in rows]
+        legs = [leg for each in spreads.inter for leg in each.legs]
+        return {
+            "tier": (days[:, None] > tops).sum(axis=1),
+            "intra_underlying": np.array([rows[each.underlying] for each in intra], np.int64),
+            "intra_tier": np.array([[leg.tier or 0 for leg in each.legs] for each in intra], np.int64).reshape(-1, 2),
+            "intra_delta": np.array([[float(leg.delta) for leg in each.legs] for each in intra]).reshape(-1, 2),
+            "intra_charge": np.array([float(each.charge) for each in intra]),
+            "inter_span": np.cumsum([0, *(len(each.legs) for each in spreads.inter)]),
+            "inter_underlying": np.array([rows.get(leg.underlying or "", -1) for leg in legs], np.int64),
+            "inter_side": np.array([leg.side == "A" for leg in legs], bool),
+            "inter_delta": np.array([float(leg.delta) for leg in legs]),
+            "inter_rate": np.array([float(each.rate) for each in spreads.inter]),
+        }
