@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from .figures import decimal_text, wrong
-from .model import Charge, Discount, Minimum, Row, ScenarioModel, Spreads, Vol
+from .model import Charge, Discount, Minimum, ScenarioModel, ScenarioRow, Spreads, Vol
 
 MAX_SCENARIOS = 4096
 
@@ -113,7 +113,7 @@ def _check_grid(model: ScenarioModel) -> None:
         raise wrong("grid.range", "must be at most 1: a price falls to 0 at the lowest", decimal_text(grid.range))
 
 
-def _check_row(path: str, row: Row, model: ScenarioModel, *, is_tail: bool) -> None:
+def _check_row(path: str, row: ScenarioRow, model: ScenarioModel, *, is_tail: bool) -> None:
     named = isinstance(row.move, dict)
     if named and not row.move:
         raise wrong(f"{path}.move", "must have a move of at least one underlying")
