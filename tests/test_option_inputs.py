@@ -2,10 +2,13 @@
 
 import math
 from contextlib import nullcontext
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import riskcore as rc
 from riskcore.margin import exact
@@ -485,6 +488,35 @@ def test_an_engine_and_a_small_account_refuse_the_venue(rows):
         assert str(error.value) == line.format(what, rows[0]["symbol"], rows[0]["marketType"])
 
 
+@given(
+    quantities=st.lists(st.integers(-5_000, 5_000), min_size=6, max_size=6),
+    cash=st.integers(-50_000, 50_000),
+    coins=st.integers(0, 300),
+    weight=st.sampled_from(["1", "0.9"]),
+)
+@settings(max_examples=30)
+def test_equity_is_that_of_the_rules(quantities, cash, coins, weight):
+    inverse = PERP_ROW | {"symbol": "BTC-INV", "marketType": "IPERP", "quoteSymbol": "USD", "multiplier": "10"}
+    content = source([*ROWS, inverse])
+    content["collateral"][1]["haircutFunction"] = IDENTITY | {"weight": weight}
+    venue = rc.load_venue(content)
+    entries = {COIN: 0.05, CALL: 3_000.0, PUT: 2_000.0, FUTURE: 61_000.0, PERP: 59_000.0, "BTC-INV": 50_000.0}
+    sizes = dict(zip(entries, (n / 1_000 for n in quantities), strict=True))
+    positions = [(market, size, entries[market]) for market, size in sizes.items() if size]
+    accounts = accounts_of(venue, positions, float(cash), coins / 100)
+    underlyings = [{"underlying": "BTC", "index": 60_000.0}]
+    prices = rc.Prices.read(venue, accounts, tick({PERP: 60_000.0, FUTURE: 60_300.0, "BTC-INV": 60_100.0},
+                                                  underlyings=underlyings))  # fmt: skip
+    value = dict(zip(venue.markets.symbol, map(Fraction, prices.mark.tolist()), strict=True))
+    in_quote = sum(Fraction(sizes[m]) * value[m] for m in (CALL, PUT))
+    in_quote += sum(Fraction(sizes[m]) * (value[m] - Fraction(entries[m])) for m in (FUTURE, PERP))
+    in_coin = Fraction(sizes[COIN]) * value[COIN]
+    in_coin += Fraction(sizes["BTC-INV"]) * 10 * (1 / Fraction(50_000) - 1 / value["BTC-INV"])
+    in_coin += Fraction(coins, 100)
+    expected = cash + in_quote + in_coin * 60_000 * (Fraction(weight) if in_coin > 0 else 1)
+    assert float(exact.account_margin(accounts, 0, prices).equity) == pytest.approx(float(expected), abs=2e-3)
+
+
 # The worked example of docs/scenario_margin.md, "Instruments and equity"
 
 
@@ -534,6 +566,13 @@ def test_ticks_have_the_tables_of_their_time(venue):
     table = PriceTable.read(venue, nobody(venue), list(ticks))
     assert [table.row(t).scenario.index.tolist() for t in range(2)] == [[60_000.0], [61_000.0]]
     assert [np.isnan(table.mark[t, 1:3]).tolist() for t in range(2)] == [[False, True], [True, False]]
+
+
+def test_an_option_alone_may_have_a_mark_of_zero(venue):
+    marks = pd.DataFrame({"time": TIME, "market": [CALL, FUTURE], "mark_price": [0.0, 60_000.0]})
+    assert next(iter(rc.io.read_ticks(venue, nobody(venue), marks))).marks == {CALL: 0.0, FUTURE: 60_000.0}
+    with pytest.raises(rc.RiskDataError, match=r"^marks.mark_price, row 1, value 0.0: must be a finite number > 0"):
+        rc.io.read_ticks(venue, nobody(venue), marks.assign(mark_price=[0.0, 0.0]))
 
 
 @pytest.mark.parametrize(

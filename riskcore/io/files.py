@@ -488,6 +488,9 @@ def read_ticks(
     2
     """
     must_fit(accounts, venue)
+    worthless = _worthless(venue, marks := frames.as_frame("marks", marks))
+    if worthless.any():
+        marks = marks.assign(mark_price=marks["mark_price"].mask(worthless))
     marks = schemas.checked("marks", marks, unit=unit)
     if not len(marks):
         raise RiskDataError("marks", None, "must have at least one row")
@@ -498,6 +501,7 @@ def read_ticks(
         by_market[name] = np.full((len(time), len(venue.markets.symbol)), np.nan)
         if name in marks.columns:
             by_market[name][row, market] = marks[name].to_numpy()
+    by_market["mark_price"][row[worthless], market[worthless]] = 0.0
     mark, index, open_interest, funding_rate, last, low, high = by_market.values()
     none = np.full(len(marks), np.nan)
     bars = (marks[name].to_numpy() if name in marks.columns else none for name in ("mark_price", *_BAR))
@@ -557,6 +561,14 @@ def read_ticks(
         volatility=None if volatilities is None else _volatility(venue, time, volatilities, unit),
         scenario_tables={name: _parts(name, time, table, unit) for name, table in given.items() if table is not None},
     )
+
+
+def _worthless(venue: Venue, marks: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Rows of options with a mark of 0, which no other market may have."""
+    if not venue.markets.has_options or not {"market", "mark_price"} <= set(marks.columns):
+        return np.zeros(len(marks), bool)
+    options = [s for s, is_option in zip(venue.markets.symbol, venue.markets.is_option, strict=True) if is_option]
+    return ((marks["mark_price"] == 0) & marks["market"].isin(options)).to_numpy(bool)
 
 
 def _volatility(venue: Venue, time: npt.NDArray[np.int64], table: pd.DataFrame, unit: str) -> Float:

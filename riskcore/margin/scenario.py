@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from ..boundary import RiskDataError
 from ..kernels import scenario_accounts as kernels
-from ..kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
+from ..kernels.margin import BELOW_AUTO_CLOSE, DOUBT, LIQUIDATING, SAFE
 from ..kernels.scenario_accounts import PortfolioLayout, ScenarioPrices
 from ..kernels.scenario_layouts import PortfolioColumns
 from ..kernels.sweep import CHUNK
@@ -24,9 +25,10 @@ from .model import MODELS, MarginModel, folded
 from .scenario_view import exact_sizes, portfolios_of, with_orders
 
 if TYPE_CHECKING:
-    from .._typing import Float, Int
+    from .._typing import Bool, Float, Int
 
 _MAX_LOTS = 1 << 53
+_ONCE = RLock()
 _FEW = 64  # accounts below which equity is computed one by one
 _PLACES = Fraction(1, 10**40)  # what exact quotients are rounded to (`exact`)
 
@@ -109,8 +111,18 @@ class ScenarioMargin(MarginModel):
         self, accounts: Accounts, row: Int, prices: Prices, figures: Float, status: npt.NDArray[np.uint8]
     ) -> None:
         """Fill the margins of some accounts: equity by the packed sweep, requirements of all portfolios together."""
-        portfolios = portfolios_of(accounts, row, prices.folded(_without_parts).layout, prices)
+        portfolios = _portfolios(accounts, row, prices)
         self._fill(accounts, row, prices, portfolios, _equity(accounts, row, prices), figures, status)
+
+    def liquidatable(self, accounts: Accounts, row: Int, prices: Prices) -> Bool:
+        """Return whether the maintenance margin ratio of each of some accounts is 1 or more, decided exactly."""
+        portfolios = _portfolios(accounts, row, prices)
+        figures, status = np.empty((4, len(row))), np.empty(len(row), np.uint8)
+        equity = _equity(accounts, row, prices)
+        self._fill(accounts, row, prices, portfolios, equity, figures, status, initial_too=False)
+        for n in np.flatnonzero(status == DOUBT).tolist():
+            status[n] = self.account(accounts, int(row[n]), prices).status
+        return np.not_equal(status, SAFE)
 
     def account(self, accounts: Accounts, account: int, prices: Prices) -> exact.ExactMargin:
         """Return the margin of an account; it is split in proportion to the requirements of the positions alone."""
@@ -148,7 +160,7 @@ class ScenarioMargin(MarginModel):
         """
         arrays = prices.folded(_without_parts)
         equity = _equity(accounts, row, prices)
-        portfolios, new = with_orders(portfolios_of(accounts, row, arrays.layout, prices), arrays.layout, market)
+        portfolios, new = with_orders(_portfolios(accounts, row, prices), arrays.layout, market)
         orders = portfolios.orders
         assert orders is not None
         orders.price[new] = prices.mark[market]
@@ -167,10 +179,10 @@ class ScenarioMargin(MarginModel):
 
     def _fill(
         self, accounts: Accounts, row: Int, prices: Prices, portfolios: Portfolios, equity: tuple[Float, Float],
-        figures: Float, status: npt.NDArray[np.uint8],
+        figures: Float, status: npt.NDArray[np.uint8], initial_too: bool = True,
     ) -> None:  # fmt: skip
         """Fill the margins of some accounts from their portfolios and their equity, DOUBT where float64 is in doubt."""
-        needed = table_of(prices).requirements(portfolios, threads=1)
+        needed = table_of(prices).requirements(portfolios, initial=initial_too, threads=1)
         net, exposure, initial, maintenance = figures
         kernels.margins_with_requirements(
             row, portfolios.span, portfolios.instrument, portfolios.size, *equity, needed.maintenance, needed.initial,
@@ -199,8 +211,8 @@ class _Exact:
         return required * self.numeraire + sum((self.borrow(row) for row in self.functions()), Fraction(0))
 
     def _requirements(self) -> Requirements:
-        row = np.array([self.account])
-        return self.table.requirements(portfolios_of(self.accounts, row, self.arrays.layout, self.prices), threads=1)
+        portfolio = _portfolios(self.accounts, np.array([self.account]), self.prices)
+        return self.table.requirements(portfolio, threads=1)
 
     def functions(self) -> list[int]:
         """Balance rows of the borrows that have a margin function of their own."""
@@ -235,10 +247,9 @@ class _Exact:
     def alone(self, row: int) -> Fraction:
         """Requirement of a position alone."""
         columns = self.accounts.columns
-        m, lots = columns.market[row], int(columns.lots[row])
-        size = Fraction(abs(lots)) * self.prices.venue.markets.exact_lot_size[m]
-        alone = Fraction(float(self.arrays.alone[m, 0 if lots > 0 else 1]))
-        return alone * size * self.numeraire
+        m, lots = int(columns.market[row]), int(columns.lots[row])
+        size = abs(lots) * self.prices.venue.markets.exact_lot_size[m]
+        return Fraction(float(self.arrays.alone[m, 0 if lots > 0 else 1])) * size * self.numeraire
 
     def borrow(self, row: int) -> Fraction:
         """Requirement of a borrow alone."""
@@ -283,6 +294,12 @@ def numeraire_price(prices: Prices) -> Fraction:
     return Fraction(1 if name == "settle" else exact.decimal(prices.asset[prices.venue.assets.row[name]]))
 
 
+def _portfolios(accounts: Accounts, row: Int, prices: Prices) -> Portfolios:
+    """Portfolios of some accounts; the first of several threads makes the table and the portfolios for all."""
+    with _ONCE:
+        return portfolios_of(accounts, row, prices.folded(_without_parts).layout, prices)
+
+
 def _equity(accounts: Accounts, row: Int, prices: Prices) -> tuple[Float, Float]:
     """Net equity of some accounts, and the scale of its rounding error, settle quanta."""
     if len(row) < _FEW or accounts.may_change or not (np.diff(row) == 1).all():
@@ -301,8 +318,11 @@ def _equity(accounts: Accounts, row: Int, prices: Prices) -> tuple[Float, Float]
 
 def _layout(venue: Venue, table: ScenarioTable) -> PortfolioLayout:
     """How positions and balances become rows of portfolios: of assets those that can change a requirement."""
-    counts = np.zeros(len(venue.assets.symbol), np.uint8)
-    counts[table.arrays.reach[len(venue.markets.symbol) :] > 0.0] = kernels.COLLATERAL
+    arrays, moved = table.arrays, table.model.collateral_in_scenarios
+    assets = slice(len(venue.markets.symbol), None)
+    in_scenarios = np.isin(venue.assets.symbol, moved) if isinstance(moved, tuple) else moved
+    counted = (arrays.underlying[assets] >= 0) & in_scenarios | (arrays.charge[assets] > 0.0).any(axis=1)
+    counts = np.where(counted, kernels.COLLATERAL, 0).astype(np.uint8)
     if table.model.borrow_margin == "scenario":
         counts |= kernels.BORROWS
     size = np.array([float(quantum) for quantum in venue.assets.quantum])
