@@ -649,10 +649,10 @@ def price_risk(u, worst, arrays, scratch):
     """
     moved, moves, still, stills = 0.0, 0, 0.0, 0
     for s in range(arrays.scenarios):
-        if arrays.coin[u, s] == arrays.coin[u, worst]:
+        if arrays.price_move[u, s] == arrays.price_move[u, worst]:
             moved -= scratch.group[s]
             moves += 1
-        if arrays.coin[u, s] == arrays.price[u]:
+        if arrays.price_move[u, s] == 0:
             still -= scratch.group[s]
             stills += 1
     risk = moved / moves - (still / stills if stills > 0 else 0.0)

@@ -81,6 +81,7 @@ class ScenarioArrays(NamedTuple):
     weight            float64  (U, C)
     dampener          float64  (U, C)  >= 0
     coin              float64  (U, C)  shocked index
+    price_move        int64    (U, C)  number of the price move, 0 for none; read where the model has spreads
     is_skew           bool     (C,)
     probability       float64  (C,)    of a measure that is not the worst
     is_stress         bool     (C,)    of the second set of such a measure
@@ -155,6 +156,7 @@ class ScenarioArrays(NamedTuple):
     weight: np.ndarray
     dampener: np.ndarray
     coin: np.ndarray
+    price_move: np.ndarray
     is_skew: np.ndarray
     probability: np.ndarray
     is_stress: np.ndarray

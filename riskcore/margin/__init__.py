@@ -1,6 +1,6 @@
 """The margin of accounts: exact, swept, screened, at many vectors of prices, and the prices that liquidate."""
 
-from . import exact, separable
+from . import exact, scenario, separable
 from .batch import (
     MarginTables,
     PriceMaps,
@@ -37,6 +37,7 @@ __all__ = [
     "margins_of",
     "model_of",
     "register_model",
+    "scenario",
     "select",
     "select_table",
     "selected",

@@ -1,5 +1,7 @@
 """Scenario margin of portfolios: models as data, the table of record of a tick, requirements; no venue, no accounts."""
 
+from . import exact
+from .exact import ChargePart, GroupPart, Parts
 from .history import expected_shortfall, value_at_risk
 from .instruments import Instruments, Kind
 from .load import load_scenario_model
@@ -14,7 +16,8 @@ from .table import ScenarioTable
 from .traits import Traits
 
 __all__ = [
-    "Gradients", "Instruments", "Kind", "PortfolioOrders", "Portfolios", "Requirements", "Scenario", "ScenarioMarket",
-    "ScenarioModel", "ScenarioTable", "Terms", "Traits", "Vol", "expected_shortfall", "load_scenario_model",
-    "preset_names", "scenario_models_page", "scenario_preset", "value_at_risk", "values_of_record",
+    "ChargePart", "Gradients", "GroupPart", "Instruments", "Kind", "Parts", "PortfolioOrders", "Portfolios",
+    "Requirements", "Scenario", "ScenarioMarket", "ScenarioModel", "ScenarioTable", "Terms", "Traits", "Vol", "exact",
+    "expected_shortfall", "load_scenario_model", "preset_names", "scenario_models_page", "scenario_preset",
+    "value_at_risk", "values_of_record",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from ..boundary.threads import in_chunks
 from ..kernels import scenario as kernels
 from ..kernels.scenario_gradient import fill_gradients
 from ..kernels.scenario_layouts import COLUMNS, PortfolioColumns, ScenarioArrays, ScenarioScratch
+from .plain import fill_plain, is_plain
 from .portfolios import Portfolios
 
 PER_THREAD = 2_000
@@ -129,16 +130,24 @@ def scratch_of(arrays: ScenarioArrays) -> ScenarioScratch:
 
 
 def requirements(
-    portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None, initial: bool = True
+    portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None, initial: bool = True, worst: bool = True
 ) -> Requirements:
-    """Requirements of all accounts: the general path, for every model.
+    """Requirements of all accounts.
 
-    Without ``initial`` open orders and the scenarios of the initial requirement take no part.
+    Without ``initial`` open orders and the scenarios of the initial requirement take no part; without ``worst`` the
+    group with the largest requirement is not looked for, where that takes time.
     """
     if not initial:
         portfolios = replace(portfolios, orders=None)
         arrays = arrays._replace(initial_first=0, initial_scenarios=arrays.scenarios)
     count, columns = len(portfolios), columns_of(portfolios)
+    if is_plain(portfolios, arrays):
+        amounts, numbers = np.empty((4 + worst, count)), np.empty((2 * worst, count), np.int64)
+        fill_plain(columns, arrays, threads, PER_THREAD, amounts, numbers)
+        maintenance, first, loss, scale = amounts[:4]
+        group_loss = amounts[4] if worst else np.broadcast_to(np.nan, count)
+        scenario, group = numbers if worst else np.broadcast_to(np.int64(-1), (2, count))
+        return Requirements(maintenance, first, loss, loss, group_loss, scenario, group, scale)
     amounts, numbers = np.empty((6, count)), np.empty((2, count), np.int64)
     result = Requirements(
         amounts[0], amounts[1], amounts[2], amounts[3], amounts[4], numbers[0], numbers[1], amounts[5]

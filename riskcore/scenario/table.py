@@ -26,7 +26,8 @@ from ..kernels.scenario_layouts import (
 from . import requirement
 from .charges import Figures, charges_of, depeg_of
 from .instruments import Instruments, Kind
-from .model import ScenarioModel, Spreads
+from .model import OTHERS, ScenarioModel, Spreads
+from .plain import aligned
 from .portfolios import Portfolios
 from .record import (
     HOURS_PER_YEAR,
@@ -155,7 +156,9 @@ class ScenarioTable:
             return row
         return row - np.where(self.instruments.kind == Kind.OPTION, self.value, 0.0)[:, None]
 
-    def requirements(self, portfolios: Portfolios, *, initial: bool = True, threads: int | None = None) -> Requirements:
+    def requirements(
+        self, portfolios: Portfolios, *, initial: bool = True, worst: bool = True, threads: int | None = None
+    ) -> Requirements:
         """Requirements of portfolios.
 
         Parameters
@@ -165,6 +168,8 @@ class ScenarioTable:
         initial : bool
             Without, open orders and the scenarios of the initial requirement take no part: the initial requirement is
             that of the positions in the scenarios of the maintenance requirement.
+        worst : bool
+            Without, `Requirements.group_loss`, `worst` and `group` may be NaN and -1, which takes less time.
         threads : int, optional
             Number of threads; every core if it is not given. The bits do not depend on it.
 
@@ -197,7 +202,7 @@ class ScenarioTable:
         array([12000.])
         """
         self.must_cover(portfolios)
-        return requirement.requirements(portfolios, self.arrays, threads, initial)
+        return requirement.requirements(portfolios, self.arrays, threads, initial, worst)
 
     def losses(self, portfolios: Portfolios, first: int, last: int) -> Float:
         """Change of each group of some accounts in each scenario, with weights, dampeners and offsets.
@@ -389,6 +394,16 @@ class ScenarioTable:
             raise RiskDataError(table, name, f"an account holds it: {what} is needed")
 
 
+def moved_collateral(model: ScenarioModel, instruments: Instruments, underlying: Int) -> Bool:
+    """Whether each instrument is a spot balance that moves with an underlying in the scenarios."""
+    moved = model.collateral_in_scenarios
+    is_named = (
+        np.isin(instruments.symbol, moved) if isinstance(moved, tuple) else np.full(len(instruments), bool(moved))
+    )
+    found: Bool = (instruments.kind == Kind.SPOT) & is_named & (underlying >= 0)
+    return found
+
+
 class _Build:
     """Computes a table of record."""
 
@@ -501,11 +516,14 @@ class _Build:
         basis = model.charges("basis")
         if len(basis) > 1:
             raise RiskDataError("scenario_model", "contingencies", "must have one 'basis'")
-        concerned = [bool(basis) and basis[0].concerns(name) for name in instruments.underlyings]
+        factors = [
+            float(model.moves.get(name, model.moves.get(OTHERS, 1))) if basis and basis[0].concerns(name) else 0.0
+            for name in instruments.underlyings
+        ]
         moves = [float(basis[0].up), float(basis[0].down)] if basis else [0.0, 0.0]
         hours = max((float(each.hours) for each in model.charges("theta")), default=0.0)
         options = price_options(
-            instruments, market, model, self.terms, self.columns, np.outer(moves, concerned), hours / HOURS_PER_YEAR
+            instruments, market, model, self.terms, self.columns, np.outer(moves, factors), hours / HOURS_PER_YEAR
         )
         rows, term = options.rows, instruments.term[options.rows]
         forward, shocked = self.terms.forward[term], options.shocked
@@ -530,6 +548,7 @@ class _Build:
         if contingency is None:
             return np.zeros((len(rows), 2))
         term, moves = self.instruments.term[rows], np.array([float(contingency.up), float(contingency.down)])
+        moves *= float(self.model.moves.get(self.model.numeraire, self.model.moves.get(OTHERS, 1)))
         moved = self.terms.fixed[term, None] + self.terms.variable[term, None] * (1.0 + moves)
         changed: Float = (options.value[:, None] + options.basis) / moved - (options.value / forward)[:, None]
         return changed
@@ -590,7 +609,7 @@ class _Build:
             charges.roll.any() or charges.spread.any() or charges.floor.any() or charges.delta_shock[:, 0].any()
         )
         arrays = ScenarioArrays(
-            row=np.where(known, row, 0.0),
+            row=aligned(np.where(known, row, 0.0)),
             value=np.where(available, value, 0.0),
             basis=np.where(known, basis, 0.0),
             delta=np.where(available, delta, 0.0),
@@ -624,9 +643,10 @@ class _Build:
             floor=charges.floor,
             delta_shock=np.where(np.isnan(charges.delta_shock), np.inf, charges.delta_shock),
             spread=np.nan_to_num(charges.spread),
-            weight=columns.weight,
+            weight=aligned(columns.weight),
             dampener=np.nan_to_num(columns.dampener),
             coin=np.nan_to_num(self.index[:, None] * (1.0 + columns.move) + columns.shift),
+            price_move=self._price_moves(),
             is_skew=columns.is_skew,
             probability=columns.probability,
             is_stress=columns.is_stress,
@@ -716,6 +736,17 @@ class _Build:
         rate = 0.0 if spreads is None else float(spreads.short_option_minimum)
         of = np.where(instruments.kind == Kind.OPTION, rate / instruments.contract, 0.0)
         return of, spreads is not None and spreads.som_count == "larger"
+
+    def _price_moves(self) -> Int:
+        """Number of each scenario's price move of each underlying, 0 for none; of a model without spreads 0."""
+        moves = np.stack([self.columns.move, self.columns.shift], axis=-1)
+        numbers = np.zeros(moves.shape[:2], np.int64)
+        if self.model.spreads is not None:
+            for u, each in enumerate(moves):
+                numbers[u] = np.where(
+                    each.any(axis=1), 1 + np.unique(each, axis=0, return_inverse=True)[1].reshape(-1), 0
+                )
+        return numbers
 
     def _spreads(self) -> dict[str, Any]:
         """Spreads between tiers and between underlyings as arrays; legs of underlyings that are not there are none."""
