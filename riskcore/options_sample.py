@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from ._typing import Float, Int
+from .market import Tick
+from .state import Accounts
+from .venue import Venue, load_venue
 
 TIME = pd.Timestamp("2026-01-02 08:00", tz="UTC")
 
@@ -51,7 +55,7 @@ class OptionsSample:
     positions, balances, orders : DataFrame
         Columns as of `riskcore.Accounts.from_frames`.
     marks : DataFrame
-        time, market, mark_price, index_price (settle units) of perpetuals and futures.
+        time, market, mark_price, index_price (settle units).
     volatilities : DataFrame
         time, market, volatility (a year) of options.
     terms : DataFrame
@@ -66,7 +70,7 @@ class OptionsSample:
     >>> from riskcore.sample import options_sample
     >>> sample = options_sample(100)
     >>> len(sample.source["markets"]), len(sample.marks), len(sample.volatilities), len(sample.terms)
-    (150, 6, 144, 8)
+    (150, 150, 144, 8)
     """
 
     source: dict[str, Any]
@@ -78,6 +82,50 @@ class OptionsSample:
     terms: pd.DataFrame
     underlyings: pd.DataFrame
     books: npt.NDArray[Any]
+
+    @cached_property
+    def venue(self) -> Venue:
+        """The venue.
+
+        Examples
+        --------
+        >>> from riskcore.sample import options_sample
+        >>> len(options_sample(10).venue.markets.symbol)
+        150
+        """
+        return load_venue(self.source)
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        """The accounts.
+
+        Examples
+        --------
+        >>> from riskcore.sample import options_sample
+        >>> len(options_sample(10).accounts)
+        10
+        """
+        return Accounts.from_frames(self.venue, self.positions, self.balances, self.orders)
+
+    @cached_property
+    def tick(self) -> Tick:
+        """The tick.
+
+        Examples
+        --------
+        >>> from riskcore.sample import options_sample
+        >>> len(options_sample(10).tick.volatilities)
+        144
+        """
+        marks, volatilities = self.marks.set_index("market"), self.volatilities.set_index("market")
+        return Tick(
+            TIME,
+            marks["mark_price"],
+            indexes=marks["index_price"],
+            volatilities=volatilities["volatility"],
+            terms=self.terms.drop(columns="time"),
+            underlyings=self.underlyings.drop(columns="time"),
+        )
 
     @property
     def instruments(self) -> pd.DataFrame:
@@ -214,6 +262,7 @@ def _markets() -> pd.DataFrame:
                 volatility = round(level * float(1 + 0.12 * years**0.5 - 0.06 * deviation + 0.09 * deviation**2), 4)
                 for right in "PC":
                     value, delta = _black(forward, float(strike), volatility, years, right)
+                    value = round(max(round(value / float(tick)), 1) * float(tick), 10)
                     name = _expiring(base, days, f"-{strike:.0f}-{right}")
                     rows.append(
                         common | name
@@ -286,7 +335,7 @@ def _tick_tables(markets: pd.DataFrame) -> tuple[pd.DataFrame, ...]:
         for days in _DAYS
     ]
     tables = (
-        markets.loc[~is_option, ["market", *names]].rename(columns=names),
+        markets[["market", *names]].rename(columns=names),
         markets.loc[is_option, ["market", "volatility"]],
         pd.DataFrame(forwards, columns=["underlying", "expiry", "forward", "rate"]),
         pd.DataFrame([row[:2] for row in _UNDERLYINGS], columns=["underlying", "index"]),

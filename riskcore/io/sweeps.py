@@ -115,7 +115,11 @@ def write_sweep(
 
     def fill(file: BinaryIO) -> None:
         some = margins_of(accounts, np.arange(len(accounts))[:1], price_rows.row(0), time=price_rows.time[0])
-        with _parquet(file, join_tables([some])) if parquet else _csv(file) as write, ThreadPoolExecutor(1) as pool:
+        like = join_tables([some])
+        with (
+            parquet_writer(file, like, ["time"]) if parquet else csv_writer(file) as write,
+            ThreadPoolExecutor(1) as pool,
+        ):
             writing = None
             for frame in _frames(tables()):
                 if writing is not None:
@@ -144,10 +148,12 @@ def _frames(tables: Iterator[MarginTable]) -> Iterator[pd.DataFrame]:
 
 
 @contextmanager
-def _parquet(file: BinaryIO, like: pd.DataFrame) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Write frames of one kind to a Parquet file; figures that hardly repeat need no dictionary."""
+def parquet_writer(
+    file: BinaryIO, like: pd.DataFrame, repeating: list[str]
+) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Write frames of one kind to a Parquet file; columns that hardly repeat need no dictionary."""
     schema = pa.Schema.from_pandas(like, preserve_index=False)
-    with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=["time"]) as writer:
+    with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeating) as writer:
 
         def write(frame: pd.DataFrame) -> None:
             try:
@@ -160,6 +166,6 @@ def _parquet(file: BinaryIO, like: pd.DataFrame) -> Iterator[Callable[[pd.DataFr
 
 
 @contextmanager
-def _csv(file: BinaryIO) -> Iterator[Callable[[pd.DataFrame], None]]:
+def csv_writer(file: BinaryIO) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Write frames to a CSV file, the header once."""
     yield lambda frame: escape_formulas(frame).to_csv(file, index=False, header=not file.tell())

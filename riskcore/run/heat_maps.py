@@ -95,6 +95,7 @@ def surface(
     parts = [text(20, 28, title, "title"), text(20, 50, subtitle, "quiet")]
     parts += [_runs(colour == step, _colour(step / _STEPS), step_x, step_y) for step in np.unique(colour).tolist()]
     parts += [text(across(m), bottom + 18, percent(m), "quiet middle") for m in round_numbers(moves[0], moves[-1])]
+    parts.append(text(_LEFT - 8, _TOP - 10, "volatility", "quiet end"))
     parts += [text(_LEFT - 8, up(level) + 4, name, "quiet end") for level, name in level_names.items()]
     for mark in sorted(marks, key=lambda each: each.binding):
         parts.append(_mark(float(across(mark.x)), float(up(mark.y)), mark))
@@ -146,6 +147,7 @@ def counts(
     bottom, step_x, step_y = _TOP + height, (_RIGHT - _LEFT) / len(columns), height / len(rows)
     largest = max(int(count.max()), 1)
     parts = [text(20, 28, title, "title"), text(20, 50, subtitle, "quiet")]
+    parts.append(text(_LEFT - 8, _TOP - 10, "volatility", "quiet end"))
     for y, name in enumerate(rows):
         parts.append(text(_LEFT - 8, _TOP + (y + 0.5) * step_y + 4, name, "quiet end"))
         for x in range(len(columns)):

@@ -2,6 +2,7 @@
 
 from . import exact
 from .exact import ChargePart, GroupPart, Parts
+from .hedging import saved_by_position
 from .history import expected_shortfall, value_at_risk
 from .instruments import Instruments, Kind
 from .load import load_scenario_model
@@ -18,6 +19,6 @@ from .traits import Traits
 __all__ = [
     "ChargePart", "Gradients", "GroupPart", "Instruments", "Kind", "Parts", "PortfolioOrders", "Portfolios",
     "Requirements", "Scenario", "ScenarioMarket", "ScenarioModel", "ScenarioTable", "Terms", "Traits", "Vol", "exact",
-    "expected_shortfall", "load_scenario_model", "preset_names", "scenario_models_page", "scenario_preset",
-    "value_at_risk", "values_of_record",
+    "expected_shortfall", "load_scenario_model", "preset_names", "saved_by_position", "scenario_models_page",
+    "scenario_preset", "value_at_risk", "values_of_record",
 ]  # fmt: skip
