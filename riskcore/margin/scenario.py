@@ -20,7 +20,6 @@ from ..kernels.sweep import CHUNK
 from ..market import Prices
 from ..scenario import Kind, Parts, Portfolios, ScenarioTable
 from ..scenario.exact import parts as exact_parts
-from ..scenario.table import moved_collateral
 from ..state import Accounts
 from ..venue import IMF, Venue
 from . import exact
@@ -183,7 +182,7 @@ class ScenarioMargin(MarginModel):
         figures: Float, status: npt.NDArray[np.uint8], initial_too: bool = True,
     ) -> None:  # fmt: skip
         """Fill the margins of some accounts from their portfolios and their equity, DOUBT where float64 is in doubt."""
-        needed = table_of(prices).requirements(portfolios, initial=initial_too, threads=1)
+        needed = table_of(prices).requirements(portfolios, initial=initial_too, worst=False, threads=1)
         net, exposure, initial, maintenance = figures
         kernels.margins_with_requirements(
             row, portfolios.span, portfolios.instrument, portfolios.size, *equity, needed.maintenance, needed.initial,
@@ -351,8 +350,7 @@ def _equity(accounts: Accounts, row: Int, prices: Prices) -> tuple[Float, Float]
 def _layout(venue: Venue, table: ScenarioTable) -> PortfolioLayout:
     """How positions and balances become rows of portfolios: of assets those that can change a requirement."""
     assets = slice(len(venue.markets.symbol), None)
-    moves = moved_collateral(table.model, venue.instruments, table.arrays.underlying)
-    counted = moves[assets] | (table.arrays.charge[assets] > 0.0).any(axis=1)
+    counted = table.arrays.moves_long[assets] | (table.arrays.charge[assets] > 0.0).any(axis=1)
     counts = np.where(counted, kernels.COLLATERAL, 0).astype(np.uint8)
     if table.model.borrow_margin == "scenario":
         counts |= kernels.BORROWS
