@@ -11,7 +11,7 @@ from . import margin
 from ._jit import implement, inner_kernel, kernel
 from ._lanes import WIDTH, gather4, store, store_rows
 from .layouts import Float, Int, PriceArrays
-from .margin import MarginSums, account_status, collateral_weight, counts_with_profit
+from .margin import DOUBT_BAND, MarginSums, account_status, collateral_weight, counts_with_profit
 from .margin_function import margin_requirement
 from .margin_model import (
     account_margin,
@@ -236,6 +236,22 @@ def equity_of(accounts, state, prices, equity, gross):
     for n in range(accounts.size):
         sums = margin.account_margin(accounts[n], state, prices)
         equity[n], gross[n] = sums.equity, sums.gross
+
+
+@kernel
+def room_of(accounts, equity, gross, state, prices, room):
+    """Equity above the margin functions of borrows and above what rounding may take, of each of the listed accounts.
+
+    accounts  int64           (N,)  0 <= account < A
+    equity    float64         (N,)  settle quanta
+    gross     float64         (N,)  settle quanta, the scale of the rounding error
+    state     AccountColumns  ()    see layouts.py
+    prices    ScenarioPrices  ()    see there
+    room      float64         (N,)  out, numeraire
+    """
+    for n in range(accounts.size):
+        sums = sums_with(accounts[n], equity[n], gross[n], 0.0, 0.0, 0.0, 0.0, True, state, prices)
+        room[n] = (sums.equity - sums.maintenance - 2.0 * DOUBT_BAND * sums.gross) / prices.quanta
 
 
 @kernel
