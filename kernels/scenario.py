@@ -161,11 +161,12 @@ def add_orders(account, u, first, end, portfolios, arrays, scratch):
             rule = arrays.order_rule[i]
             is_shocked = arrays.is_discounted and arrays.kind[i] == OPTION
             value = 0.0 if is_shocked else arrays.value[i]
-            entry = -1.0 / limit if rule == INVERSE_IN_COIN else limit * arrays.order_scale[i]
+            paid = -1.0 / limit if rule == INVERSE_IN_COIN else limit * arrays.order_scale[i]
             for s in range(first, end):
-                if rule == INVERSE_IN_MONEY:
-                    entry = -arrays.coin[u, s] / limit
-                gain = size * (value + arrays.row[i, s] - entry)
+                gain = arrays.row[i, s] + value - paid
+                if rule == INVERSE_IN_MONEY:  # coins at their shocked price
+                    gain = arrays.row[i, s] + arrays.coin[u, s] * (1.0 / limit + value / arrays.price[u])
+                gain *= size
                 scratch.underlying[s] += gain if gain < 0.0 else 0.0
 
 
