@@ -63,6 +63,7 @@ class ScenarioArrays(NamedTuple):
     short_minimum     float64  (M,)    minimum per unit of a short option
     kind              uint8    (M,)    PERPETUAL, FUTURE, OPTION, SPOT
     is_call           bool     (M,)
+    moves_long        bool     (M,)    false for a balance that moves in the scenarios only where it is borrowed
     underlying        int32    (M,)    row; -1 for none
     term              int32    (M,)    row; -1 for none; N + underlying of a perpetual
     strike            int32    (M,)    number of the expiry and strike of an option; -1 for none
@@ -81,6 +82,7 @@ class ScenarioArrays(NamedTuple):
     weight            float64  (U, C)
     dampener          float64  (U, C)  >= 0
     coin              float64  (U, C)  shocked index
+    price_move        int64    (U, C)  number of the price move, 0 for none; read where the model has spreads
     is_skew           bool     (C,)
     probability       float64  (C,)    of a measure that is not the worst
     is_stress         bool     (C,)    of the second set of such a measure
@@ -137,6 +139,7 @@ class ScenarioArrays(NamedTuple):
     short_minimum: np.ndarray
     kind: np.ndarray
     is_call: np.ndarray
+    moves_long: np.ndarray
     underlying: np.ndarray
     term: np.ndarray
     strike: np.ndarray
@@ -155,6 +158,7 @@ class ScenarioArrays(NamedTuple):
     weight: np.ndarray
     dampener: np.ndarray
     coin: np.ndarray
+    price_move: np.ndarray
     is_skew: np.ndarray
     probability: np.ndarray
     is_stress: np.ndarray

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "Account", "Accounts", "ActivityResult", "Books", "Engine", "LiquidationPrices", "Margin", "MarginTable",
-    "MarginTables", "Prices", "RecordingWarning", "RiskDataError", "ScenarioModel", "Screen", "Selection", "Selections",
-    "StepResult", "Tick", "Venue", "__version__", "cross_venue_index", "explain_margin", "largest_orders",
-    "liquidation_prices", "load_scenario_model", "load_venue", "read_run", "select", "sweep", "sweep_rows", "what_if",
+    "Account", "Accounts", "ActivityResult", "Attribution", "Books", "Engine", "LiquidationPrices", "Margin",
+    "MarginTable", "MarginTables", "Prices", "RecordingWarning", "RiskDataError", "ScenarioLosses", "ScenarioModel",
+    "Screen", "Selection", "Selections", "StepResult", "Tick", "Venue", "__version__", "attribution", "compare_models",
+    "cross_venue_index", "explain_margin", "largest_orders", "liquidation_prices", "load_scenario_model", "load_venue",
+    "read_run", "scenario_losses", "select", "sweep", "sweep_rows", "what_if",
 ]  # fmt: skip
 
 # A name loads its package at first use: pandas and Numba alone take longer than an import should
@@ -33,14 +34,19 @@ if TYPE_CHECKING:
     from .boundary import RecordingWarning, RiskDataError
     from .engine import Engine, StepResult
     from .margin import (
+        Attribution,
         LiquidationPrices,
         MarginTable,
         MarginTables,
+        ScenarioLosses,
         Selection,
         Selections,
+        attribution,
+        compare_models,
         explain_margin,
         largest_orders,
         liquidation_prices,
+        scenario_losses,
         select,
         sweep,
         sweep_rows,
@@ -62,8 +68,9 @@ else:
         "boundary": ["RecordingWarning", "RiskDataError"],
         "engine": ["Engine", "StepResult"],
         "margin": [
-            "LiquidationPrices", "MarginTable", "MarginTables", "Selection", "Selections",
-            "explain_margin", "largest_orders", "liquidation_prices", "select", "sweep", "sweep_rows", "what_if",
+            "Attribution", "LiquidationPrices", "MarginTable", "MarginTables", "ScenarioLosses", "Selection",
+            "Selections", "attribution", "compare_models", "explain_margin", "largest_orders", "liquidation_prices",
+            "scenario_losses", "select", "sweep", "sweep_rows", "what_if",
         ],
         "margin.screen": ["Screen"],
         "market": ["Books", "Prices", "Tick", "cross_venue_index"],

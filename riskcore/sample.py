@@ -17,6 +17,8 @@ from .kernels.margin_function import RATE, ROOT
 from .market import Books, Prices, Segment, Tick, TickTable
 from .market import Path as PricePath
 from .market.guards import GuardState, guard_path
+from .options_sample import OptionsSample as OptionsSample
+from .options_sample import options_sample as options_sample
 from .state import Accounts
 from .venue import IMF, MMF, Venue, load_venue
 

@@ -12,27 +12,20 @@ from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 import numpy as np
 import pandas as pd
 
 from riskcore.record import STAGES
 from riskcore.run import figures
+from riskcore.run.svg import WIDTH, picture, round_numbers, text
 from tests import pages
 
 FOLDER = pages.ROOT / "docs" / "pictures"
 RUN = "runs/crash"
-WIDTH, LEFT, RIGHT = 860, 95, 90
+LEFT, RIGHT = 95, 90
 Trace = tuple[Any, np.ndarray, np.ndarray]  # of plotly, seconds, values
 Scale = Callable[[Any], Any]  # from values to pixels
-_STYLE = """
-text{font:13px system-ui,sans-serif;fill:#1c2733}.quiet{fill:#5b6875}.end{text-anchor:end}.middle{text-anchor:middle}
-.title{font-size:15px;font-weight:600}.value{font-size:19px;font-weight:600}
-.back{fill:#f5f7f9}.card{fill:#fff;stroke:#dde3e9}.grid{stroke:#dde3e9}
-@media(prefers-color-scheme:dark){text{fill:#e4e9ee}.quiet{fill:#9aa7b4}
-.back{fill:#12171d}.card{fill:#1b222a;stroke:#323c47}.grid{stroke:#323c47}}
-"""
 
 
 def pictures(run: Path) -> dict[str, str]:
@@ -147,7 +140,7 @@ def panel(figure: Any, top: int, height: int) -> list[str]:
         for tick in np.arange(-(-times.min() // 300) * 300, times.max() + 1, 300)
     ]
     parts.append(text(34, top + height + 40, figure.layout.yaxis.title.text, "quiet"))
-    for tick in _ticks(*span):
+    for tick in round_numbers(*span):
         parts.append(text(LEFT - 8, up(tick) + 4, f"{tick:,.0f}", "quiet end"))
         parts.append(f'<path class="grid" d="M{LEFT} {up(tick):.1f}H{WIDTH - RIGHT}"/>')
     parts += _stack(stacked, across, up)
@@ -155,7 +148,7 @@ def panel(figure: Any, top: int, height: int) -> list[str]:
         span = [np.nanmin(y), np.nanmax(y)]
         up = partial(np.interp, xp=span, fp=[top + height, top])
         parts.append(text(WIDTH - 34, top + height + 40, figure.layout.yaxis2.title.text, "quiet end"))
-        parts += [text(WIDTH - RIGHT + 8, up(tick) + 4, f"{tick:,.0f}", "quiet") for tick in _ticks(*span)]
+        parts += [text(WIDTH - RIGHT + 8, up(tick) + 4, f"{tick:,.0f}", "quiet") for tick in round_numbers(*span)]
         shape = "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(across(x), up(y), strict=True))
         parts.append(f'<path fill="none" stroke="{_colour(trace)}" stroke-width="1.8" d="M{shape}"/>')
     return parts
@@ -196,23 +189,6 @@ def _colour(trace: Any) -> str:
 
 def _seconds(times: Any) -> np.ndarray:
     return pd.DatetimeIndex(pd.to_datetime(np.asarray(times), utc=True)).as_unit("ns").asi8 / 1e9
-
-
-def _ticks(low: float, high: float) -> np.ndarray:
-    """Three to six round numbers from low to high."""
-    power = 10.0 ** np.floor(np.log10(high - low))
-    step = next(step for step in (2 * power, power, power / 2, power / 5) if (high - low) / step >= 2.5)
-    return np.arange(np.ceil(low / step), high / step + 1e-9) * step
-
-
-def text(x: float, y: float, content: str, style: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{style.strip()}">{escape(content)}</text>'
-
-
-def picture(parts: list[str], height: int) -> str:
-    body = "\n".join([f'<rect class="back" width="{WIDTH}" height="{height}" rx="8"/>', *parts])
-    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{_STYLE}</style>\n{body}\n</svg>\n'
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from tests import small_run
 
 COMMANDS = [
     "demo", "sweep", "liquidation-prices", "what-if", "replay", "audit", "explain", "report", "adl-study", "warm",
+    "scenario-losses", "compare-models",
 ]  # fmt: skip
 replay_module = importlib.import_module("riskcore.run.replay")  # the package has a function of that name
 

@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = [
     "adl_study", "audit", "boundary", "hosts.pandas_loop", "io", "io.venues", "margin", "margin.screen",
-    "market", "market.guards", "options", "record", "run", "run.report", "sample", "scalar", "scenario", "state",
-    "venue",
+    "market", "market.guards", "options", "options_sample", "record", "run", "run.report", "sample", "scalar",
+    "scenario", "state", "venue",
 ]  # fmt: skip
 VENUES = ["backpack", "binance", "ccxt", "dydx", "hyperliquid"]
 FACES = ["riskcore", *(f"riskcore.{name}" for name in (*PACKAGES, *(f"io.venues.{venue}" for venue in VENUES)))]

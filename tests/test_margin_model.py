@@ -138,6 +138,7 @@ class BySingleAccounts(type(MODELS["separable"])):
     """The separable model without its packed sweep, its bounds and its own kernels but the first."""
 
     name, folded, packed, bound = "separable_by_account", WholePrices, False, None
+    largest_orders = MarginModel.largest_orders
 
     def fold(self, prices):
         return WholePrices(prices.arrays, *(getattr(prices.arrays, name) for name in WholePrices._fields[1:]))

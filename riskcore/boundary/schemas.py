@@ -273,6 +273,10 @@ _TABLES = {
         },
         unique=("market",),
     ),
+    "volatilities": _Table(
+        {"time": _TIME, "market": _NAME, "volatility": _number(_IS_NOT_NEGATIVE, _IS_NOT_LARGER)},
+        unique=("time", "market"),
+    ),
     "terms": _Table(
         {
             "underlying": _NAME,

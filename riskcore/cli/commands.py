@@ -92,6 +92,18 @@ SettingsFile = Annotated[
 ]
 MarksFile = Annotated[Path, typer.Option("--marks", help="Mark prices table.")]
 AssetPricesFile = Annotated[Path | None, typer.Option("--asset-prices", help="Prices of the other assets.")]
+VolatilitiesFile = Annotated[Path | None, typer.Option("--volatilities", help="Volatilities of options.")]
+TermsFile = Annotated[
+    Path | None, typer.Option("--terms", help="Forwards, rates and confidences by underlying and expiry.")
+]
+SurfaceFile = Annotated[Path | None, typer.Option("--surface", help="Nodes of volatility surfaces.")]
+UnderlyingsFile = Annotated[Path | None, typer.Option("--underlyings", help="Indexes and confidences of underlyings.")]
+MarginModel = Annotated[
+    str | None,
+    typer.Option(
+        "--margin-model", metavar="NAME|FILE", help="separable; or a scenario model: a preset's name or a JSON file."
+    ),
+]
 ThreadCount = Annotated[
     int | None, typer.Option("--threads", min=1, help="Number of threads; by default as many cores as save time.")
 ]
@@ -213,6 +225,11 @@ def sweep(
     orders: OrdersFile = None,
     settings: SettingsFile = None,
     asset_prices: AssetPricesFile = None,
+    volatilities: VolatilitiesFile = None,
+    terms: TermsFile = None,
+    surface: SurfaceFile = None,
+    underlyings: UnderlyingsFile = None,
+    margin_model: MarginModel = None,
     time_unit: TimeUnit = "ns",
     select_only: Annotated[
         bool, typer.Option("--select-only", help="Write only the accounts at 100 % or above.")
@@ -222,9 +239,12 @@ def sweep(
 ) -> None:
     """Compute the margin table of all accounts, for every time in the marks, and write it while computing."""
     with _running():
-        files = _inputs(rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices)
+        files = _inputs(
+            rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices,
+            volatilities=volatilities, terms=terms, surface=surface, underlyings=underlyings,
+        )  # fmt: skip
         rc.io.output_file(out_file, rc.io.TABLES, files.values())
-        venue, accounts, ticks = _read(files, time_unit, as_json)
+        venue, accounts, ticks = _read(files, time_unit, as_json, margin_model)
         with _progress("sweep", as_json) as bar:
             counts = rc.io.write_sweep(
                 out_file, accounts, venue, ticks, select_only=select_only, threads=threads, progress=bar
@@ -250,6 +270,11 @@ def liquidation_prices_command(
     orders: OrdersFile = None,
     settings: SettingsFile = None,
     asset_prices: AssetPricesFile = None,
+    volatilities: VolatilitiesFile = None,
+    terms: TermsFile = None,
+    surface: SurfaceFile = None,
+    underlyings: UnderlyingsFile = None,
+    margin_model: MarginModel = None,
     time_unit: TimeUnit = "ns",
     threads: ThreadCount = None,
     out_file: Annotated[
@@ -259,11 +284,14 @@ def liquidation_prices_command(
 ) -> None:
     """Compute the liquidation price of every position, at the last time in the marks; show the nearest ones."""
     with _running():
-        files = _inputs(rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices)
+        files = _inputs(
+            rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices,
+            volatilities=volatilities, terms=terms, surface=surface, underlyings=underlyings,
+        )  # fmt: skip
         if out_file is not None:
             rc.io.output_file(out_file, rc.io.TABLES, files.values())
-        venue, accounts, ticks = _read(files, time_unit, as_json)
-        prices = _last_prices(ticks)
+        venue, accounts, ticks = _read(files, time_unit, as_json, margin_model)
+        prices = _last_prices(venue, ticks)
         with _spinner(as_json) as show:
             show("liquidation prices")
             table = rc.liquidation_prices(accounts, venue, **prices, threads=threads).to_frame()
@@ -292,6 +320,11 @@ def what_if_command(
     orders: OrdersFile = None,
     settings: SettingsFile = None,
     asset_prices: AssetPricesFile = None,
+    volatilities: VolatilitiesFile = None,
+    terms: TermsFile = None,
+    surface: SurfaceFile = None,
+    underlyings: UnderlyingsFile = None,
+    margin_model: MarginModel = None,
     shock: Annotated[
         list[str] | None,
         typer.Option(
@@ -317,11 +350,14 @@ def what_if_command(
     with _running():
         if not shock and fills is None and transfers is None:
             raise rc.RiskDataError("what-if", None, "needs --shock, --fills or --transfers")
-        files = _inputs(rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices)
+        files = _inputs(
+            rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices,
+            volatilities=volatilities, terms=terms, surface=surface, underlyings=underlyings,
+        )  # fmt: skip
         if out_file is not None:
             rc.io.output_file(out_file, rc.io.TABLES, (*files.values(), fills, transfers))
-        venue, accounts, ticks = _read(files, time_unit, as_json)
-        prices = _last_prices(ticks)
+        venue, accounts, ticks = _read(files, time_unit, as_json, margin_model)
+        prices = _last_prices(venue, ticks)
         traded, transferred = _table(fills, "fills", accounts), _table(transfers, "transfers", accounts)
         shocks = _shocks(shock or [], venue)
         with _spinner(as_json) as show:
@@ -571,21 +607,24 @@ def _inputs(
     funding: Path | None = None,
     venue_changes: Path | None = None,
     activity: Path | None = None,
+    **scenario_tables: Path | None,
 ) -> dict[str, Path]:
     """Files of a command by the names of their tables, of those that are given."""
     files = {
         "venue": venue, "positions": positions, "balances": balances, "orders": orders, "settings": settings,
         "asset_prices": asset_prices, "marks": marks, "books": books, "funding": funding,
         "venue_changes": venue_changes, "activity": activity,
-    }  # fmt: skip
+    } | scenario_tables  # fmt: skip
     return {name: path for name, path in files.items() if path is not None}
 
 
-def _read(files: dict[str, Path], time_unit: str, quiet: bool) -> tuple[rc.Venue, rc.Accounts, rc.market.TickTable]:
-    """Read the input files of a command."""
+def _read(
+    files: dict[str, Path], time_unit: str, quiet: bool, margin_model: str | None = None
+) -> tuple[rc.Venue, rc.Accounts, rc.market.TickTable]:
+    """Read the input files of a command; a margin model stands in the place of the venue's."""
     with _spinner(quiet) as show:
         show("reading accounts")
-        venue = rc.load_venue(files["venue"])
+        venue = rc.load_venue(files["venue"] if margin_model is None else _with_model(files["venue"], margin_model))
         accounts = rc.io.read_accounts(
             venue, files["positions"], files["balances"], files.get("orders"), files.get("settings")
         )  # fmt: skip
@@ -596,13 +635,27 @@ def _read(files: dict[str, Path], time_unit: str, quiet: bool) -> tuple[rc.Venue
         show("collecting ticks")
         asset_prices = _table(files.get("asset_prices"), "asset_prices")
         events = {name: _table(files.get(name), name, accounts) for name in ("funding", "venue_changes", "activity")}
-        ticks = rc.io.read_ticks(venue, accounts, marks, books, asset_prices, **events, unit=time_unit)
+        tables = {name: _table(files.get(name), name) for name in ("volatilities", "terms", "surface", "underlyings")}
+        ticks = rc.io.read_ticks(venue, accounts, marks, books, asset_prices, **events, **tables, unit=time_unit)
     return venue, accounts, ticks
 
 
-def _last_prices(ticks: rc.market.TickTable) -> dict[str, Any]:
+def _with_model(path: Path, name: str) -> dict[str, Any]:
+    """Content of a venue file with another margin model."""
+    content: dict[str, Any] = rc.boundary.json_input.raw(path, "venue")
+    if not isinstance(content, dict) or not isinstance(content.get("policy", {}), dict):
+        rc.load_venue(content)  # which refuses it
+    if name == "separable":
+        return content | {"policy": content.get("policy", {}) | {"margin_model": name}}
+    policy = content.get("policy", {}) | {"margin_model": "scenario"}
+    return content | {"scenario_model": rc.load_scenario_model(name).to_dict(), "policy": policy}
+
+
+def _last_prices(venue: rc.Venue, ticks: rc.market.TickTable) -> dict[str, Any]:
     """Prices of the last tick, as the functions of a single vector of prices take them."""
     tick = ticks.tick(len(ticks) - 1)
+    if venue.has_scenarios:
+        return {"prices": tick}
     return {
         "prices": tick.marks, "indexes": tick.indexes, "asset_prices": tick.asset_prices,
         "open_interest": tick.open_interest,
@@ -628,7 +681,11 @@ def _shocks(texts: list[str], venue: rc.Venue) -> dict[str, float] | None:
         shocks[symbol] = float(number)
     if "all" in shocks:
         names = dict.fromkeys((*venue.markets.symbol, *venue.assets.symbol), shocks.pop("all"))
-        del names[venue.settle_asset]
+        options = [
+            name for name, kind in zip(venue.markets.symbol, venue.markets.type, strict=True) if kind == "OPTION"
+        ]
+        for name in (venue.settle_asset, *options):  # an option has its value when its underlying has moved
+            del names[name]
         shocks = names | shocks
     return shocks
 

@@ -200,6 +200,53 @@ def _print_liquidation_prices(nearest: pd.DataFrame, when: str) -> None:
     out.print(view)
 
 
+def print_losses(largest: pd.DataFrame, when: str) -> None:
+    """Show the accounts with the largest requirements, and their worst scenarios."""
+    columns = ("account", "worst scenario", "group", "worst loss", "requirement")
+    view = _table(f"Largest requirements at {when}", *columns, texts=3)
+    for row in largest.to_dict("records"):
+        figures = (f"{row[name]:,.2f}" for name in ("worst_loss", "requirement"))
+        view.add_row(str(row["account"]), row["scenario_name"], row["group"], *figures)
+    out.print(view)
+
+
+def print_attribution(positions: pd.DataFrame, account: pd.DataFrame) -> None:
+    """Show the requirement of one account by position."""
+    (whole,) = account.to_dict("records")
+    columns = ("position", "quantity", "contribution", "per unit more", "saves", "alone")
+    view = _table(f"Requirement of account {whole['account']}: {whole['requirement']:,.2f}", *columns)
+    for row in positions.to_dict("records"):
+        figures = (f"{row[name]:,.2f}" for name in ("contribution", "marginal", "saved", "alone"))
+        view.add_row(row["item"], f"{row['quantity']:,g}", *figures)
+    out.print(view)
+    out.print(
+        f"Binding scenario: {whole['scenario_name']} ({whole['group']}). "
+        f"Alone the positions need {whole['alone']:,.2f}: hedging saves {whole['saved_by_hedging']:,.2f}."
+    )
+
+
+def print_models(table: pd.DataFrame, totals: pd.DataFrame, when: str) -> None:
+    """Show accounts under several models side by side, largest requirement under the first one first, and the sums."""
+    models = totals["model"].tolist()
+    view = _table(f"Requirement, MMR and worst scenario at {when}", "account", *models)
+    first = table[table["model"] == models[0]].sort_values("requirement", ascending=False, kind="stable")
+    by_account = {account: rows.to_dict("records") for account, rows in table.groupby("account", sort=False)}
+    for account in first["account"].head(MOST_SHOWN).tolist():
+        view.add_row(str(account), *map(_under_model, by_account[account]))
+    out.print(view)
+    sums = _table("All accounts", "model", "requirement", "initial", "saved by hedging", "at 100 %", "without margin")
+    for row in totals.to_dict("records"):
+        figures = (f"{row[name]:,.0f}" for name in ("requirement", "initial_requirement", "saved_by_hedging"))
+        sums.add_row(row["model"], *figures, f"{row['liquidatable']:,}", f"{row['without']:,}")
+    out.print(sums)
+
+
+def _under_model(row: dict[Any, Any]) -> str:
+    if isnan(row["requirement"]):
+        return "-"
+    return f"{row['requirement']:,.0f}  {_ratio(row['mmr'])}\n{row['scenario']}"
+
+
 def _print_status_changes(changed: pd.DataFrame) -> None:
     """Margin before and after of accounts whose status changes, largest equity first."""
     if not len(changed):

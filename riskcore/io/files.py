@@ -34,7 +34,9 @@ _EXACT_FLOATS: dict[str, Any] = (
 )
 """How pandas is told to read the nearest float64; from 3.1 on it always does."""
 
-_NAMES = "account", "market", "asset", "side", "source", "field", "action", "order", "to_account", "owner"
+_NAMES = (
+    "account", "market", "asset", "side", "source", "field", "action", "order", "to_account", "owner", "underlying"
+)  # fmt: skip
 _MORE_IDS = "to_account", "owner", "order"
 """Columns of the table `activity` that a CSV file may leave empty, and that hold ids."""
 _MISSING = ["", "#N/A", "N/A", "NA", "NULL", "NaN", "None", "nan", "null"]
@@ -420,6 +422,10 @@ def read_ticks(
     funding: pd.DataFrame | None = None,
     venue_changes: pd.DataFrame | None = None,
     activity: pd.DataFrame | None = None,
+    volatilities: pd.DataFrame | None = None,
+    terms: pd.DataFrame | None = None,
+    surface: pd.DataFrame | None = None,
+    underlyings: pd.DataFrame | None = None,
     unit: str = "ns",
 ) -> TickTable:
     """Collect ticks from tables in natural units: one tick per time in ``marks``.
@@ -451,6 +457,10 @@ def read_ticks(
     activity : DataFrame, optional
         Actions of accounts, as of `riskcore.Engine.apply` and each with its time, ascending: `replay` carries out those
         from the time of a tick until that of the next one after it. Rows after the last time are not used.
+    volatilities : DataFrame, optional
+        time, market, volatility of options; times of ``marks``.
+    terms, surface, underlyings : DataFrame, optional
+        As of `riskcore.Tick`, with the column time, a time of ``marks``; a table without it is that of every tick.
     unit : {"ns", "us", "ms", "s"}
         Of times that are whole numbers since the epoch.
 
@@ -478,6 +488,9 @@ def read_ticks(
     2
     """
     must_fit(accounts, venue)
+    worthless = _worthless(venue, marks := frames.as_frame("marks", marks))
+    if worthless.any():
+        marks = marks.assign(mark_price=marks["mark_price"].mask(worthless))
     marks = schemas.checked("marks", marks, unit=unit)
     if not len(marks):
         raise RiskDataError("marks", None, "must have at least one row")
@@ -488,6 +501,7 @@ def read_ticks(
         by_market[name] = np.full((len(time), len(venue.markets.symbol)), np.nan)
         if name in marks.columns:
             by_market[name][row, market] = marks[name].to_numpy()
+    by_market["mark_price"][row[worthless], market[worthless]] = 0.0
     mark, index, open_interest, funding_rate, last, low, high = by_market.values()
     none = np.full(len(marks), np.nan)
     bars = (marks[name].to_numpy() if name in marks.columns else none for name in ("mark_price", *_BAR))
@@ -512,7 +526,8 @@ def read_ticks(
     marked[delisted] = True  # what a market that is delisted needs no more
     columns = accounts.columns
     used_markets = columns.market[(columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)]
-    _must_have_prices("marks", "mark_price", time, marked, used_markets, venue.markets.symbol)
+    if not venue.has_scenarios:  # else a sweep finds what is missing: options follow from other data
+        _must_have_prices("marks", "mark_price", time, marked, used_markets, venue.markets.symbol)
     asset = np.full((len(time), len(venue.assets.symbol)), np.nan)
     if asset_prices is not None:
         asset_prices = schemas.checked("asset_prices", asset_prices, unit=unit)
@@ -525,7 +540,9 @@ def read_ticks(
     used_assets = columns.asset[(columns.free != 0) | (columns.lent != 0)]
     known = np.where(marked & ~delisted, 1.0, np.nan), np.where(delisted, np.nan, index)
     priced: npt.NDArray[np.bool_] = ~np.isnan(asset_values(venue, *known, asset))
-    _must_have_prices("asset_prices", "price", time, priced, used_assets, venue.assets.symbol)
+    if not venue.has_scenarios:
+        _must_have_prices("asset_prices", "price", time, priced, used_assets, venue.assets.symbol)
+    given = {"terms": terms, "surface": surface, "underlyings": underlyings}
     return TickTable(
         venue=venue,
         time=time,
@@ -541,7 +558,37 @@ def read_ticks(
         funding=entries,
         venue_changes=changes,
         activity=acted,
+        volatility=None if volatilities is None else _volatility(venue, time, volatilities, unit),
+        scenario_tables={name: _parts(name, time, table, unit) for name, table in given.items() if table is not None},
     )
+
+
+def _worthless(venue: Venue, marks: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Rows of options with a mark of 0, which no other market may have."""
+    if not venue.markets.has_options or not {"market", "mark_price"} <= set(marks.columns):
+        return np.zeros(len(marks), bool)
+    options = [s for s, is_option in zip(venue.markets.symbol, venue.markets.is_option, strict=True) if is_option]
+    return ((marks["mark_price"] == 0) & marks["market"].isin(options)).to_numpy(bool)
+
+
+def _volatility(venue: Venue, time: npt.NDArray[np.int64], table: pd.DataFrame, unit: str) -> Float:
+    """Volatilities by tick and market, NaN for none."""
+    table = schemas.checked("volatilities", table, unit=unit)
+    market = schemas.codes("volatilities", "market", table["market"], venue.markets.symbol, "a market")
+    volatility = np.full((len(time), len(venue.markets.symbol)), np.nan)
+    volatility[_row_of_time("volatilities", time, table["time"]), market] = table["volatility"].to_numpy()
+    return volatility
+
+
+def _parts(name: str, time: npt.NDArray[np.int64], table: pd.DataFrame, unit: str) -> dict[int, pd.DataFrame]:
+    """Rows of a table by the time of their tick, without the time; a table without times is that of every tick."""
+    table = frames.as_frame(name, table)
+    if "time" not in table.columns:
+        return dict.fromkeys(time.tolist(), table)
+    stamps = timestamps.times(name, table["time"], unit=unit)
+    _row_of_time(name, time, pd.Series(stamps))
+    table = table.drop(columns="time")
+    return {int(stamp): table[stamps == stamp] for stamp in np.unique(stamps)}
 
 
 def _read_activity(activity: pd.DataFrame, unit: str) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from ..boundary import RiskDataError
 from ..margin import MarginTable, PriceMaps, Selection, join_tables, margins_of, select_table, sweep_table
-from ..market import PriceTable, TickTable
+from ..market import PriceTable, Tick, TickTable
 from ..state import Accounts
 from ..venue import Venue
 from .files import TABLES, escape_formulas, output_file, write_atomically
@@ -28,7 +28,7 @@ def write_sweep(
     path: str | Path,
     accounts: Accounts,
     venue: Venue,
-    prices: pd.DataFrame | TickTable,
+    prices: pd.DataFrame | TickTable | Sequence[Tick],
     *,
     indexes: PriceMaps | None = None,
     asset_prices: PriceMaps | None = None,
@@ -49,7 +49,7 @@ def write_sweep(
         The file to write, or to replace.
     accounts, venue
         As of `riskcore.sweep`.
-    prices : DataFrame or TickTable
+    prices : DataFrame, TickTable or list of Tick
         As of `riskcore.sweep`; of a `TickTable` the prices, unguarded, and nothing beside it.
     indexes, asset_prices, open_interest
         As of `riskcore.sweep`.
@@ -88,7 +88,11 @@ def write_sweep(
     if isinstance(prices, TickTable):
         prices.venue.units.must_fit(venue.units, "ticks")
         time = pd.to_datetime(prices.time, unit="ns", utc=True)
-        price_rows = PriceTable.of(venue, accounts, time, prices.mark, prices.index, prices.open_interest, prices.asset)
+        if venue.has_scenarios:
+            price_rows = replace(PriceTable.of_ticks(venue, accounts, list(prices)), time=time)
+        else:
+            rows = prices.mark, prices.index, prices.open_interest, prices.asset
+            price_rows = PriceTable.of(venue, accounts, time, *rows)
     else:
         price_rows = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     parquet = output_file(path, TABLES).suffix.lower() == ".parquet"
@@ -111,7 +115,11 @@ def write_sweep(
 
     def fill(file: BinaryIO) -> None:
         some = margins_of(accounts, np.arange(len(accounts))[:1], price_rows.row(0), time=price_rows.time[0])
-        with _parquet(file, join_tables([some])) if parquet else _csv(file) as write, ThreadPoolExecutor(1) as pool:
+        like = join_tables([some])
+        with (
+            parquet_writer(file, like, ["time"]) if parquet else csv_writer(file) as write,
+            ThreadPoolExecutor(1) as pool,
+        ):
             writing = None
             for frame in _frames(tables()):
                 if writing is not None:
@@ -140,10 +148,12 @@ def _frames(tables: Iterator[MarginTable]) -> Iterator[pd.DataFrame]:
 
 
 @contextmanager
-def _parquet(file: BinaryIO, like: pd.DataFrame) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Write frames of one kind to a Parquet file; figures that hardly repeat need no dictionary."""
+def parquet_writer(
+    file: BinaryIO, like: pd.DataFrame, repeating: list[str]
+) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Write frames of one kind to a Parquet file; columns that hardly repeat need no dictionary."""
     schema = pa.Schema.from_pandas(like, preserve_index=False)
-    with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=["time"]) as writer:
+    with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeating) as writer:
 
         def write(frame: pd.DataFrame) -> None:
             try:
@@ -156,6 +166,6 @@ def _parquet(file: BinaryIO, like: pd.DataFrame) -> Iterator[Callable[[pd.DataFr
 
 
 @contextmanager
-def _csv(file: BinaryIO) -> Iterator[Callable[[pd.DataFrame], None]]:
+def csv_writer(file: BinaryIO) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Write frames to a CSV file, the header once."""
     yield lambda frame: escape_formulas(frame).to_csv(file, index=False, header=not file.tell())

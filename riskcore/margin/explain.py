@@ -14,6 +14,7 @@ from ..state import Accounts, must_fit
 from ..venue import IMF, MMF, Venue
 from . import exact
 from .model import model_of
+from .scenario_lines import scenario_lines
 from .sweep import margins_of
 
 _PLACES = Decimal("1e-15")
@@ -49,7 +50,12 @@ def explain_margin(
         units, to 15 places, None where there is no figure; the last row is the sum of the others, exactly. ``pnl`` is
         the unrealised PnL of a position in units of ``settle_asset``, ``weight`` the part of it that counts in net
         equity; orders have what resting orders add to the position's exposure and initial margin, leverage_limit has
-        what the account's leverage limit adds. With another margin model than the separable one, the line initial has
+        what the account's leverage limit adds.
+
+        With the scenario model, the column standalone_margin has what each position and borrow would need alone, and
+        the line hedging what the whole needs less; lines scenario have the loss of each group and the scenario that
+        sets it, lines charge what each charge adds, orders what open orders add to the initial margin, and rest what no
+        line has. With another margin model than the separable one, the line initial has
         the initial margin, and a maintenance margin is the part of its line in that of the account.
 
     Raises
@@ -80,11 +86,15 @@ def explain_margin(
     except KeyError:
         raise RiskDataError("accounts", "account", "must be an account of the state", value=as_text(account)) from None
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    model = model_of(venue)
     with localcontext(Context(prec=100)):
-        lines = (_margin_lines if model_of(venue).packed else _lines_of_parts)(accounts, venue, read, row)
+        lines = (_lines_of_parts if not (model.packed or model.revalues) else _margin_lines)(accounts, venue, read, row)
+        if model.revalues:
+            lines = scenario_lines(accounts, row, read, lines)
+        amounts = (*_AMOUNTS, "standalone_margin") if model.revalues else _AMOUNTS
         for line in lines:
-            line |= {name: line.get(name, Decimal(0)).quantize(_PLACES) for name in _AMOUNTS}
-        total = {name: sum((line[name] for line in lines), Decimal(0)) for name in _AMOUNTS}
+            line |= {name: line.get(name, Decimal(0)).quantize(_PLACES) for name in amounts}
+        total = {name: sum((line[name] for line in lines), Decimal(0)) for name in amounts}
     blank = dict.fromkeys(("kind", "item", "quantity", "price", "settle_asset", "pnl", "weight"))
     return pd.DataFrame([blank | line for line in (*lines, {"kind": "total"} | total)], dtype=object)
 

@@ -18,6 +18,7 @@ from ..state import Accounts
 from ..venue import Venue
 from .model import model_of
 from .sweep import ACCOUNTS_PER_THREAD
+from .underlying_moves import nearest_moves
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class LiquidationPrices:
         Signed position (units of the market's base), and the mark that everything else is taken at (settle units).
     liquidation_price : ndarray of float64
         Settle units; NaN where there is none.
+    liquidation_price_below, liquidation_price_above : ndarray of float64, or None
+        The nearest ones below and above the mark, of which ``liquidation_price`` is the nearer; NaN where there is
+        none. None with a margin model that does not revalue positions, where there is one price.
 
     Examples
     --------
@@ -49,6 +53,8 @@ class LiquidationPrices:
     quantity: Float
     mark_price: Float
     liquidation_price: Float
+    liquidation_price_below: Float | None = None
+    liquidation_price_above: Float | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as a frame, with the column distance.
@@ -56,7 +62,8 @@ class LiquidationPrices:
         Returns
         -------
         DataFrame
-            account, market, quantity, mark_price, liquidation_price, distance (the relative move of the mark to the
+            account, market, quantity, mark_price, liquidation_price, with a margin model that revalues positions
+            liquidation_price_below and liquidation_price_above, and distance (the relative move of the mark to the
             liquidation price: -0.1 is ten percent down).
 
         Examples
@@ -68,7 +75,7 @@ class LiquidationPrices:
         >>> rc.liquidation_prices(accounts, venue, {market: 195.0}).to_frame()["distance"].round(4).tolist()
         [-0.0019, 0.4168]
         """
-        frame = pd.DataFrame(vars(self))
+        frame = pd.DataFrame({name: column for name, column in vars(self).items() if column is not None})
         return frame.assign(distance=self.liquidation_price / self.mark_price - 1.0)
 
 
@@ -91,6 +98,13 @@ def liquidation_prices(
     the market's maxPrice lets the mark get there, above it, if it has no lower one or is beyond the upper one now. Of
     an inverse contract this holds for a short position in a fall. For an account that is liquidatable it is the mark at
     which it would no longer be.
+
+    With a margin model that revalues positions in scenarios the whole underlying moves: its index, the marks and
+    forwards of all its contracts, and the asset that it is, by one factor; options are valued again at their own
+    volatilities. There can be several such prices. The nearest below and above the present one are found: the first
+    change of sign on a grid of one percent, refined by bisection. Two roots inside one step of the grid are not seen.
+    The grid ends at a thousand times the present price, or where a mark reaches its market's maxPrice. In the row of an
+    option, prices are those of the forward of its expiry.
 
     Parameters
     ----------
@@ -125,33 +139,57 @@ def liquidation_prices(
     """
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     columns = accounts.columns
-    part_of_mark = np.empty(len(columns.lots))
-    highest = venue.markets.max_price / read.mark
-    if venue.markets.inverse.any():  # whose notional is largest at one tick
-        highest = np.where(venue.markets.inverse, read.mark / venue.markets.tick_size, highest)
-
-    def chunk(first: int, last: int) -> None:
-        if model_of(venue).packed:
-            kernels.liquidation_marks(
-                first, last, columns, read.arrays, venue.margin_functions.by_quantity, highest, part_of_mark
-            )
-        else:
-            for account in range(first, last):
-                for row in accounts.positions_of(account):
-                    if columns.lots[row]:
-                        part_of_mark[row] = _bisected(accounts, account, row, read, highest)
-
-    in_chunks(chunk, len(accounts), threads, ACCOUNTS_PER_THREAD)
     row = np.flatnonzero(columns.lots)
     market = columns.market[row]
-    mark = read.mark[market]
+    mark, below, above = read.mark[market], None, None
+    if model_of(venue).revalues:
+        mark = _levels(read)[market]
+        below, above = (moves[row] * mark for moves in nearest_moves(accounts, read, threads))
+        is_below = np.isnan(above) | (mark - below <= above - mark)
+        found = np.where(is_below, below, above)
+    else:
+        found = _parts_of_mark(accounts, read, threads)[row] * mark
     return LiquidationPrices(
         account=accounts.ids[accounts.position_accounts()[row]],
         market=np.array(venue.markets.symbol, object)[market],
         quantity=venue.markets.quantity(columns.lots[row], market),
         mark_price=mark,
-        liquidation_price=part_of_mark[row] * mark,
+        liquidation_price=found,
+        liquidation_price_below=below,
+        liquidation_price_above=above,
     )
+
+
+def _levels(prices: Prices) -> Float:
+    """Mark of each market, of an option the forward of its expiry."""
+    instruments, levels = prices.venue.instruments, prices.mark.copy()
+    option = np.flatnonzero(prices.venue.markets.is_option)
+    if prices.scenario is not None:
+        levels[option] = prices.scenario.forward[instruments.term[option]]
+    return levels
+
+
+def _parts_of_mark(accounts: Accounts, prices: Prices, threads: int | None) -> Float:
+    """Liquidation price of each position, in units of the present mark."""
+    venue, columns = prices.venue, accounts.columns
+    part_of_mark = np.empty(len(columns.lots))
+    highest = venue.markets.max_price / prices.mark
+    if venue.markets.inverse.any():  # whose notional is largest at one tick
+        highest = np.where(venue.markets.inverse, prices.mark / venue.markets.tick_size, highest)
+
+    def chunk(first: int, last: int) -> None:
+        if model_of(venue).packed:
+            kernels.liquidation_marks(
+                first, last, columns, prices.arrays, venue.margin_functions.by_quantity, highest, part_of_mark
+            )
+        else:
+            for account in range(first, last):
+                for row in accounts.positions_of(account):
+                    if columns.lots[row]:
+                        part_of_mark[row] = _bisected(accounts, account, row, prices, highest)
+
+    in_chunks(chunk, len(accounts), threads, ACCOUNTS_PER_THREAD)
+    return part_of_mark
 
 
 _LEAST, _MOST = 1e-12, 1e12  # parts of the notional between which a root is sought

@@ -6,15 +6,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..kernels import liquidation_price
 from ..kernels import margin_model as kernels
 from ..kernels._jit import implement
+from ..kernels.margin import DOUBT, SAFE
 from ..market import Prices
 from ..state import Accounts
 from ..venue import Venue, must_be_registered
 from .exact import ExactMargin
 
 if TYPE_CHECKING:
-    from .._typing import Float
+    from .._typing import Bool, Float, Int
     from .screen import PriceIntervals
 
 
@@ -32,8 +38,11 @@ class MarginModel(ABC):
         Class of the named tuple that `fold` returns, of no other model. Its fields, among them those that
         `riskcore.kernels.margin_model` lists, are the figures of the kernels.
     packed : bool
-        Whether the packed sweep and the kernels of `riskcore.kernels.liquidation_price` compute this model. False: each
-        account is computed from its columns, liquidation prices and largest orders are found by bisection.
+        Whether the packed sweep and the kernels of `riskcore.kernels.liquidation_price` compute this model. False:
+        `fill` and `liquidatable` do, and liquidation prices are found by bisection.
+    revalues : bool
+        Whether the model revalues positions in scenarios. True: liquidation prices are those of a move of the
+        underlying, and `explain_margin` has a line per scenario that counts.
     bound : callable, optional
         Called with prices and the least and largest values of `riskcore.margin.screen.interval_values`; returns
         intervals with the methods of `PriceIntervals`, which decide accounts at all prices between. None: the screen
@@ -54,6 +63,7 @@ class MarginModel(ABC):
     name: str
     folded: type
     packed: bool = False
+    revalues: bool = False
     bound: Callable[[Prices, Float, Float], PriceIntervals] | None = None
 
     @abstractmethod
@@ -139,6 +149,151 @@ class MarginModel(ABC):
         >>> model_of(venue).covers_initial_margin(accounts, 0, prices)
         False
         """
+
+    def estimate(
+        self, accounts: Accounts, row: Int, prices: Prices, figures: Float, status: npt.NDArray[np.uint8]
+    ) -> None:
+        """Fill the margins of some accounts in float64; one by one from their columns, unless overridden.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        row : ndarray of int64, shape (n,)
+            Account rows, in any order.
+        prices : Prices
+            Complete prices of one instant.
+        figures : ndarray of float64, shape (4, n)
+            Net equity, exposure, initial and maintenance margin, settle units; filled.
+        status : ndarray of uint8, shape (n,)
+            SAFE, LIQUIDATING, BELOW_AUTO_CLOSE, or DOUBT where float64 cannot decide; filled.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.margin import model_of
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> figures, status = np.empty((4, 1)), np.empty(1, np.uint8)
+        >>> model_of(venue).estimate(accounts, np.array([1]), prices, figures, status)
+        >>> figures[:, 0].tolist()
+        [425.0, 975.0, 19.5, 13.1625]
+        """
+        equity, exposure, initial, maintenance = figures
+        arrays, columns = folded(prices), accounts.columns
+        kernels.account_margins(row, columns, arrays, equity, exposure, initial, maintenance, status)
+
+    def fill(self, accounts: Accounts, row: Int, prices: Prices, figures: Float, status: npt.NDArray[np.uint8]) -> None:
+        """Fill the margins of some accounts, with the exact equity, maintenance margin and status in case of doubt.
+
+        Parameters
+        ----------
+        accounts, row, prices, figures
+            As of `estimate`.
+        status : ndarray of uint8, shape (n,)
+            SAFE, LIQUIDATING or BELOW_AUTO_CLOSE; filled.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.margin import model_of
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> figures, status = np.empty((4, 1)), np.empty(1, np.uint8)
+        >>> model_of(venue).fill(accounts, np.array([0]), prices, figures, status)
+        >>> figures[[0, 3], 0].tolist(), status.tolist()
+        ([30.0, 26.325], [0])
+        """
+        self.estimate(accounts, row, prices, figures, status)
+        for n in np.flatnonzero(status == DOUBT).tolist():
+            margin = self.account(accounts, int(row[n]), prices)
+            figures[0, n], figures[3, n], status[n] = margin.equity, margin.maintenance, margin.status
+
+    def liquidatable(self, accounts: Accounts, row: Int, prices: Prices) -> Bool:
+        """Return whether the maintenance margin ratio of each of some accounts is 1 or more, decided exactly.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        row : ndarray of int64, shape (n,)
+            Account rows, in any order.
+        prices : Prices
+            Complete prices of one instant.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            Whether it is.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.margin import model_of
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 190.0})
+        >>> model_of(venue).liquidatable(accounts, np.array([1, 0]), prices).tolist()
+        [False, True]
+        """
+        figures, status = np.empty((4, len(row))), np.empty(len(row), np.uint8)
+        self.fill(accounts, row, prices, figures, status)
+        return np.not_equal(status, SAFE)
+
+    def largest_orders(self, accounts: Accounts, row: Int, market: int, prices: Prices) -> Int:
+        """Return the largest bid and ask in a market with which the initial margin of each account is below its equity.
+
+        Orders are tried and taken back, by bisection: the initial margin must not fall as an order grows.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        row : ndarray of int64, shape (n,)
+            Account rows, in any order.
+        market : int
+            Row of the market.
+        prices : Prices
+            Complete prices of one instant, with a mark of the market.
+
+        Returns
+        -------
+        ndarray of int64, shape (n, 2)
+            Lots of the bid and of the ask; 0 if there is none.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.margin import model_of
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> model_of(venue).largest_orders(accounts, np.array([1]), 2, prices).tolist()
+        [[11397, 10397]]
+        """
+        changeable = _with_rows(accounts, prices.venue, row, market).copy()
+        positions = np.array([changeable.position_row(a, market) for a in row.tolist()], np.int64)
+        lots = np.empty((len(row), 2), np.int64)
+        liquidation_price.largest_orders_by_trial(row, positions, changeable.columns, folded(prices), lots)
+        return lots
+
+
+def _with_rows(accounts: Accounts, venue: Venue, rows: Int, market: int) -> Accounts:
+    """Return the accounts with a position row of a market for each of some accounts."""
+    columns = accounts.columns
+    owner = accounts.position_accounts()[columns.market == market]
+    missing = accounts.ids[np.setdiff1d(rows, owner)]
+    if not len(missing):
+        return accounts
+    step, tick = venue.markets.step_size[market], venue.markets.tick_size[market]
+    opened = pd.DataFrame({"account": missing, "market": venue.markets.symbol[market], "quantity": step, "price": tick})
+    return accounts.with_fills(venue, pd.concat([opened, opened.assign(quantity=-step)], ignore_index=True))
 
 
 MODELS: dict[str, MarginModel] = {}

@@ -15,11 +15,11 @@ from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, as_html, as_text, counted, escaped, frame_as_html
 from ..boundary.threads import in_chunks
 from ..kernels import margin as kernels
-from ..kernels import margin_model, sweep
+from ..kernels import sweep
 from ..kernels.layouts import SweepColumns
 from ..market import Prices, PriceTable
 from ..state import Accounts, SweepView, chunk_count
-from .model import folded, model_of
+from .model import model_of
 
 ACCOUNTS_PER_THREAD = 50_000  # of accounts that are computed one by one
 CHUNKS_PER_THREAD = 50  # of chunks of the packed sweep
@@ -400,9 +400,9 @@ def margin_tables(
 def _table_by_account(
     accounts: Accounts, prices: Prices, time: Any, out: MarginTable | None, threads: int | None
 ) -> MarginTable:
-    """Compute the margin of every account from its columns, by any margin model."""
+    """Compute the margin of every account by a model that the packed sweep does not compute."""
     accounts.units.must_fit(prices.venue.units)
-    count, row = len(accounts), np.arange(len(accounts))
+    model, count, row = model_of(prices.venue), len(accounts), np.arange(len(accounts))
     if out is None:
         figures, status = np.empty((4, len(accounts.sweep_view.columns.account))), np.empty(count, np.uint8)
     else:
@@ -410,23 +410,11 @@ def _table_by_account(
     figures[:, count:] = 0.0
 
     def chunk(first: int, last: int) -> None:
-        _fill(accounts, row[first:last], prices, figures[:, first:last], status[first:last])
+        model.fill(accounts, row[first:last], prices, figures[:, first:last], status[first:last])
 
     in_chunks(chunk, count, threads, ACCOUNTS_PER_THREAD)
     equity, exposure, initial, maintenance = (figure[:count] for figure in figures)
     return MarginTable(accounts.ids, equity, exposure, initial, maintenance, status, time)
-
-
-def _fill(
-    accounts: Accounts, row: Int, prices: Prices, figures: Sequence[Float] | Float, status: npt.NDArray[np.uint8]
-) -> None:
-    """Fill the four figures and the status of some accounts, exactly where float64 cannot decide."""
-    equity, exposure, initial, maintenance = figures
-    arrays = folded(prices)
-    margin_model.account_margins(row, accounts.columns, arrays, equity, exposure, initial, maintenance, status)
-    for n in np.flatnonzero(status == kernels.DOUBT).tolist():
-        margin = model_of(prices.venue).account(accounts, int(row[n]), prices)
-        equity[n], maintenance[n], status[n] = margin.equity, margin.maintenance, margin.status
 
 
 @dataclass(frozen=True)
@@ -549,12 +537,12 @@ def selected(accounts: Accounts, columns: SweepColumns, prices: Prices, *, threa
     [0]
     """
     accounts.units.must_fit(prices.venue.units)
-    if not model_of(prices.venue).packed:
+    if not (model := model_of(prices.venue)).packed:
         row = np.sort(columns.account[columns.account < len(accounts)].astype(np.int64))
         parts: dict[int, Int] = {}
 
         def part(first: int, last: int) -> None:
-            parts[first] = row[first:last][margins_of(accounts, row[first:last], prices).liquidatable]
+            parts[first] = row[first:last][model.liquidatable(accounts, row[first:last], prices)]
 
         in_chunks(part, len(row), threads, ACCOUNTS_PER_THREAD)
         return np.concatenate([parts[first] for first in sorted(parts)])
@@ -646,9 +634,9 @@ def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None
         return (
             replace(_of_nobody(accounts.ids.dtype), time=time) if time is not None else _of_nobody(accounts.ids.dtype)
         )
-    equity, exposure, initial, maintenance = (np.empty(len(row)) for _ in range(4))
-    status = np.empty(len(row), np.uint8)
-    _fill(accounts, row, prices, (equity, exposure, initial, maintenance), status)
+    figures, status = np.empty((4, len(row))), np.empty(len(row), np.uint8)
+    model_of(prices.venue).fill(accounts, row, prices, figures, status)
+    equity, exposure, initial, maintenance = figures
     return MarginTable(accounts.ids[row], equity, exposure, initial, maintenance, status, time)
 
 

@@ -10,13 +10,11 @@ import numpy as np
 import pandas as pd
 
 from .._limits import LARGEST
-from .._typing import Int
 from ..boundary import RiskDataError, as_text, schemas
-from ..kernels import liquidation_price as kernels
 from ..market import PriceMap, Prices, Rule, Tick, by_symbol
 from ..state import Accounts, must_fit
 from ..venue import Venue
-from .model import folded, model_of
+from .model import model_of
 from .sweep import MarginTable, margin_table
 
 Shocks: TypeAlias = "PriceMap | float"
@@ -150,27 +148,9 @@ def largest_orders(
     if account is not None:
         ids = [account] if isinstance(account, str) or not isinstance(account, Iterable) else list(account)
         rows = np.array([_row_of(accounts, id_, n) for n, id_ in enumerate(ids)], np.int64)
-    lots = np.empty((len(rows), 2), np.int64)
-    if model_of(venue).packed:
-        kernels.largest_orders(rows, m, accounts.columns, read.arrays, lots)
-    else:
-        changeable = _with_rows(accounts, venue, rows, m).copy()
-        positions = np.array([changeable.position_row(a, m) for a in rows.tolist()], np.int64)
-        kernels.largest_orders_by_trial(rows, positions, changeable.columns, folded(read), lots)
+    lots = model_of(venue).largest_orders(accounts, rows, m, read)
     size = venue.markets.quantity(lots, np.full(lots.shape, m))
     return pd.DataFrame({"account": accounts.ids[rows], "market": market, "bid": size[:, 0], "ask": size[:, 1]})
-
-
-def _with_rows(accounts: Accounts, venue: Venue, rows: Int, market: int) -> Accounts:
-    """Return the accounts with a position row of a market for each of some accounts."""
-    columns = accounts.columns
-    owner = accounts.position_accounts()[columns.market == market]
-    missing = accounts.ids[np.setdiff1d(rows, owner)]
-    if not len(missing):
-        return accounts
-    step, tick = venue.markets.step_size[market], venue.markets.tick_size[market]
-    opened = pd.DataFrame({"account": missing, "market": venue.markets.symbol[market], "quantity": step, "price": tick})
-    return accounts.with_fills(venue, pd.concat([opened, opened.assign(quantity=-step)], ignore_index=True))
 
 
 def _row_of(accounts: Accounts, account: Any, row: int) -> int:
@@ -188,13 +168,20 @@ def _shocked(prices: Prices, shocks: Shocks) -> Prices:
     """Prices after relative shocks."""
     venue = prices.venue
     markets, assets = venue.markets.symbol, venue.assets.symbol
-    names = (*markets, *(a for a in assets if a not in markets))
+    underlyings = () if prices.scenario is None else venue.instruments.underlyings
+    names = tuple(dict.fromkeys((*markets, *assets, *underlyings)))
+    options = {markets[m] for m in np.flatnonzero(venue.markets.is_option)}
     if isinstance(shocks, float | int | np.number):
         alike = schemas.figure("shocks", shocks)
-        shocks = dict.fromkeys((n for n in names if n != venue.settle_asset), alike)
+        shocks = dict.fromkeys((n for n in names if n != venue.settle_asset and n not in options), alike)
     rows = {name: row for row, name in enumerate(names)}
-    shock = by_symbol("shocks", shocks, rows, "a market or a collateral asset", _SHOCK)
+    what = "a market, a collateral asset or an underlying" if underlyings else "a market or a collateral asset"
+    shock = by_symbol("shocks", shocks, rows, what, _SHOCK)
     moved = dict(zip(names, shock.tolist(), strict=True))
     if moved[venue.settle_asset] == moved[venue.settle_asset]:
         raise RiskDataError("shocks", venue.settle_asset, "must not be the settle asset: it is worth 1")
-    return prices.moved(1.0 + np.nan_to_num(shock[: len(markets)]), 1.0 + np.array([moved[a] for a in assets]))
+    for name in options:
+        if moved[name] == moved[name]:
+            raise RiskDataError("shocks", name, "must not be an option: it has its value when its underlying has moved")
+    market, asset, underlying = (1.0 + np.array([moved[n] for n in each]) for each in (markets, assets, underlyings))
+    return prices.moved(market, asset, underlying)

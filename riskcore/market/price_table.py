@@ -11,10 +11,22 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Float, Int
-from ..boundary import RiskDataError, as_text, frames
+from ..boundary import RiskDataError, as_text, frames, timestamps
+from ..scenario import ScenarioMarket
 from ..state import Accounts, must_fit
 from ..venue import Venue
-from .prices import Prices, UnitPrices, asset_values, holds_lots, holds_quanta, must_stand_alone, unit_prices_at
+from . import scenario_data
+from .prices import (
+    Prices,
+    UnitPrices,
+    asset_values,
+    holds_lots,
+    holds_quanta,
+    must_need_no_time,
+    must_stand_alone,
+    open_lots,
+    unit_prices_at,
+)
 from .reading import NOT_NEGATIVE, POSITIVE, PriceMap, Rule, by_symbol, by_time, no_prices, of_row
 from .tick import Tick
 
@@ -35,6 +47,8 @@ class PriceTable:
         Open interest in lots by the accounts' positions, where a margin function may ask for it.
     venue : Venue
         The venue of the markets and assets.
+    scenarios : tuple of ScenarioMarket, length T, optional
+        As of `Prices`, where the instants are those of ticks.
 
     Examples
     --------
@@ -56,6 +70,7 @@ class PriceTable:
     asset: Float
     open_lots: Int
     venue: Venue
+    scenarios: tuple[ScenarioMarket, ...] | None = None
 
     @classmethod
     def of(
@@ -179,6 +194,7 @@ class PriceTable:
         if _are_ticks(marks):
             must_stand_alone({"indexes": indexes, "asset_prices": asset_prices, "open_interest": open_interest})
             return cls.of_ticks(venue, accounts, marks)
+        must_need_no_time(venue)
         marks = _wide("marks", marks)
 
         def rows(table: str, source: Any, symbols: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:
@@ -241,15 +257,24 @@ class PriceTable:
         >>> PriceTable.of_ticks(venue, accounts, ticks).mark[:, 2].tolist()
         [195.0, 194.0]
         """
+        must_fit(accounts, venue)
+        if not ticks:
+            raise RiskDataError("marks", None, "must have at least one tick")
         rows = []
         for tick in ticks:
-            with of_row(tick.time):
-                rows.append(Prices.incomplete(venue, tick))
-        time = pd.Index([tick.time for tick in ticks])
-        columns = (
-            np.array([getattr(row, name) for row in rows]) for name in ("mark", "index", "open_interest", "asset")
+            with of_row(_label(tick)):
+                rows.append(Prices.of_tick(venue, accounts, tick))
+        return cls(
+            time=pd.Index([tick.time for tick in ticks]),
+            mark=np.array([row.mark for row in rows]),
+            index=np.array([row.index for row in rows]),
+            open_interest=np.array([row.open_interest for row in rows]),
+            given_asset=np.array([row.own_asset for row in rows]),
+            asset=np.array([row.asset for row in rows]),
+            open_lots=open_lots(venue, accounts, no_prices(len(venue.markets.symbol))),
+            venue=venue,
+            scenarios=tuple(row.scenario for row in rows if row.scenario is not None) or None,
         )
-        return cls.of(venue, accounts, time, *columns)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -299,7 +324,15 @@ class PriceTable:
             funding_rate=none,
             open_lots=np.where(np.isnan(self.open_interest[t]), self.open_lots, 0),
             venue=self.venue,
+            scenario=self._scenario(t) if self.venue.has_scenarios else None,
         )
+
+    def _scenario(self, t: int) -> ScenarioMarket:
+        """Data of the instant for scenario margin; that of a frame follows from its prices."""
+        if self.scenarios is not None:
+            return self.scenarios[t]
+        none = np.full(len(self.venue.instruments.underlyings), np.nan)
+        return scenario_data.read(self.venue, Tick(0, {}), none, self.mark[t], self.index[t], self.asset[t])
 
     @cached_property
     def start(self) -> Prices:
@@ -336,9 +369,16 @@ class PriceTable:
         >>> len(prices.rows(1, 3))
         2
         """
-        return replace(
-            self, **{f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name not in _OF_ALL}
-        )
+        columns = {f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name not in _OF_ALL}
+        scenarios = None if self.scenarios is None else self.scenarios[first:last]
+        return replace(self, **columns, scenarios=scenarios)
+
+
+def _label(tick: Tick) -> Any:
+    """Time of a tick for messages: whole numbers since the epoch as a moment."""
+    if not isinstance(tick.time, int | np.integer) or timestamps.has_own_clock(nanoseconds := tick.nanoseconds()):
+        return tick.time
+    return pd.Timestamp(nanoseconds, tz="UTC")
 
 
 def is_table(prices: object) -> bool:
@@ -427,4 +467,4 @@ def _wide(table: str, source: Any) -> pd.DataFrame:
     return frame
 
 
-_OF_ALL = "open_lots", "venue"
+_OF_ALL = "open_lots", "venue", "scenarios"

@@ -25,8 +25,10 @@ from ..kernels.guards import (
 )
 from ..kernels.layouts import AccountColumns, PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
+from ..scenario import ScenarioMarket
 from ..state import Accounts, must_fit
 from ..venue import Venue, values_at
+from . import scenario_data
 from .reading import _RATE, NOT_NEGATIVE, POSITIVE, PriceMap, _pairs, by_symbol, first_bad_bar, no_lots, no_prices
 from .tick import Tick
 
@@ -53,10 +55,13 @@ class Prices:
         Open interest in lots by the accounts' positions; 0 where no margin function asks for it.
     venue : Venue
         The venue of the markets and assets.
+    scenario : ScenarioMarket or None
+        Data of the tick for `Venue.instruments`; None of a venue without options and without a scenario model.
 
     Notes
     -----
-    The rule: docs/one_tick.md, "Prices".
+    The mark of an option is its value of record, in its settle asset. The rules: docs/one_tick.md, "Prices", and
+    docs/scenario_margin.md, "Instruments and equity".
 
     Examples
     --------
@@ -83,6 +88,7 @@ class Prices:
     funding_rate: Float
     open_lots: Int
     venue: Venue
+    scenario: ScenarioMarket | None = None
 
     def __repr__(self) -> str:
         """One line: markets and assets that have a price."""
@@ -137,6 +143,7 @@ class Prices:
         if isinstance(marks, Tick):
             must_stand_alone({"indexes": indexes, "asset_prices": asset_prices, "open_interest": open_interest})
             return cls.of_tick(venue, accounts, marks)
+        must_need_no_time(venue)
         markets, assets = venue.markets, venue.assets
         by_name = dict(_pairs("marks", marks))
         direct = {k: by_name.pop(k) for k in assets.symbol if k in by_name and k not in markets.symbol}
@@ -215,17 +222,32 @@ class Prices:
         none = no_prices(len(markets))
         mark, index, low, high, last, open_interest, funding_rate = [
             none if (given := getattr(tick, table)) is None else by_symbol(table, given, markets, "a market", rule)
-            for table, rule in _OF_MARKETS
+            for table, rule in (_OF_OPTIONS if venue.markets.has_options else _OF_MARKETS)
         ]
+        if venue.markets.has_options and (zero := np.flatnonzero((mark == 0.0) & ~venue.markets.is_option)).size:
+            raise RiskDataError("marks", venue.markets.symbol[zero[0]], POSITIVE.text, value=0.0)
         if (bad := first_bad_bar(mark, low, high)) is not None:
             m, of_high, rule = bad
             table, value = ("highs", high[m]) if of_high else ("lows", low[m])
             raise RiskDataError(table, venue.markets.symbol[m], rule, value=value)
         asset = by_symbol("asset_prices", tick.asset_prices, venue.assets.row, "a collateral asset")
-        return cls(
+        prices = cls(
             mark, index, mark, index, last, low, high, asset, asset, asset, open_interest, funding_rate,
             no_lots(len(markets)), venue,
         )  # fmt: skip
+        return prices._with_scenario(tick) if venue.has_scenarios or tick.has_scenario_data else prices
+
+    def _with_scenario(self, tick: Tick) -> Prices:
+        """Add the data of the tick that options and scenario margin need, and the values of options."""
+        venue = self.venue
+        given = scenario_data.given_indexes(venue, tick)
+        own = scenario_data.asset_levels(venue, given, self.own_asset)
+        asset = asset_values(venue, self.mark, self.index, own)
+        scenario = scenario_data.read(venue, tick, given, self.mark, self.index, asset)
+        if not venue.has_scenarios:
+            return self
+        mark = scenario_data.with_values(venue, scenario, self.mark)
+        return replace(self, mark=mark, own_asset=own, asset=own, scenario=scenario)
 
     @classmethod
     def used(
@@ -349,6 +371,8 @@ class Prices:
         venue, own, asset, found = self.venue, asset, np.empty(len(asset)), np.empty(1, np.int64)
         accounts.units.must_fit(venue.units)
         markets = venue.markets
+        if self.scenario is not None:
+            scenario_data.must_cover(venue, self.scenario, accounts)
         complete_prices(
             mark, index, own, markets.price_bounds, markets.base_asset, markets.quote_asset, venue.settle, asset, found
         )
@@ -357,7 +381,7 @@ class Prices:
         lots = open_lots(venue, accounts, self.open_interest)
         prices = Prices(
             mark, index, self.given_mark, self.given_index, self.last, self.low, self.high, self.given_asset, own,
-            asset, self.open_interest, self.funding_rate, lots, venue,
+            asset, self.open_interest, self.funding_rate, lots, venue, self.scenario,
         )  # fmt: skip
         if found[0] & UNPRICED:
             prices.must_cover(accounts, f"an account holds it: {rule}", delisted)
@@ -387,20 +411,27 @@ class Prices:
         >>> prices.at(prices.mark * 2.0, prices.asset).mark.tolist()
         [nan, nan, 390.0, nan]
         """
+        scenario = self.scenario
+        if scenario is not None:
+            scenario = scenario_data.with_prices(self.venue, scenario, mark, asset)
         return Prices(
             mark, self.index, self.given_mark, self.given_index, self.last, self.low, self.high, self.given_asset,
-            self.own_asset, asset, self.open_interest, self.funding_rate, self.open_lots, self.venue,
+            self.own_asset, asset, self.open_interest, self.funding_rate, self.open_lots, self.venue, scenario,
         )  # fmt: skip
 
-    def moved(self, market: Float, asset: Float) -> Prices:
+    def moved(self, market: Float, asset: Float, underlying: Float | None = None) -> Prices:
         """Return the prices times a factor per market (mark and index), and per asset.
 
         Parameters
         ----------
         market : ndarray of float64, shape (M,)
-            Factors, > 0.
+            Factors, > 0; NaN: the market does not move, or, where the prices have data of underlyings, with its own.
+            An option has its value at the prices moved, and no factor.
         asset : ndarray of float64, shape (K,)
             Factors, > 0; NaN: the asset moves with the market that it takes its price from, or not at all.
+        underlying : ndarray of float64, shape (U,), optional
+            Factors of the underlyings of `Venue.instruments`, > 0, for their indexes and forwards; NaN: the underlying
+            moves as its first perpetual or dated future that has a factor, as the asset of its name, or not at all.
 
         Returns
         -------
@@ -423,11 +454,20 @@ class Prices:
         >>> prices.moved(np.full(4, 0.5), np.full(2, np.nan)).mark[venue.markets.row[market]].item()
         97.5
         """
+        venue, scenario = self.venue, self.scenario
+        if scenario is not None:
+            none = np.full(len(scenario.index), np.nan)
+            factor = scenario_data.followed(venue, market, asset, none if underlying is None else underlying)
+            market, asset = factor.market, factor.asset
+        market = np.where(np.isnan(market), 1.0, market)
         mark, index = self.mark * market, self.index * market
-        _must_be_in_range(self.venue, mark)
-        value = np.where(np.isnan(asset), asset_values(self.venue, mark, index, self.own_asset), self.asset * asset)
-        value[self.venue.settle] = 1.0
-        return replace(self, mark=mark, index=index, asset=value)
+        _must_be_in_range(venue, mark)
+        value = np.where(np.isnan(asset), asset_values(venue, mark, index, self.own_asset), self.asset * asset)
+        value[venue.settle] = 1.0
+        if scenario is not None:
+            scenario = scenario_data.shocked(venue, scenario_data.with_prices(venue, scenario, mark, value), factor)
+            mark = scenario_data.with_values(venue, scenario, mark)
+        return replace(self, mark=mark, index=index, asset=value, scenario=scenario)
 
     def must_cover(
         self, accounts: Accounts, rule: str = "an account holds it: a price is needed", delisted: Bool | None = None
@@ -460,6 +500,8 @@ class Prices:
         """
         market, asset = self.missing(accounts, delisted)
         if market is not None:
+            if self.venue.markets.is_option[market]:
+                rule = f"an account holds it: {scenario_data.needed(self.venue)}"
             raise RiskDataError("marks", self.venue.markets.symbol[market], rule)
         if asset is not None:
             symbol = self.venue.assets.symbol[asset]
@@ -790,6 +832,33 @@ _OF_MARKETS = (
     ("open_interest", NOT_NEGATIVE), ("funding_rates", _RATE),
 )  # fmt: skip
 """Numbers of a tick by market, and their ranges."""
+
+_OF_OPTIONS = (("marks", NOT_NEGATIVE), *_OF_MARKETS[1:])
+"""The same where a market is an option: its price may be 0."""
+
+
+def must_need_no_time(venue: Venue) -> None:
+    """Refuse prices without a time where contracts expire and what they need depends on how much time is left.
+
+    Parameters
+    ----------
+    venue : Venue
+        The venue.
+
+    Raises
+    ------
+    RiskDataError
+        It has options, or a scenario model and dated futures.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.market.prices import must_need_no_time
+    >>> must_need_no_time(rc.load_venue("backpack"))
+    """
+    if venue.has_scenarios and venue.markets.expiry.any():
+        rule = "must be a Tick or a list of ticks: the venue has contracts that expire, and other prices have no time"
+        raise RiskDataError("marks", None, rule)
 
 
 def must_stand_alone(beside: Mapping[str, object]) -> None:

@@ -67,11 +67,29 @@ class Tick:
         Changes of the venue with their own times since the tick before: time, market or asset, field, value. A field is
         a dotted key of the market's or asset's row in the venue file; or, of a market, ``state`` (open, post-only,
         closed) or ``delist`` (the settlement price).
+    volatilities : mapping of str to float, Series or ndarray of shape (M,), optional
+        Volatilities of options by market symbol: 0.6 is 60 % a year.
+    terms : DataFrame or list of mapping, optional
+        Data by underlying and expiry: underlying, expiry, and any of forward, rate (continuously compounded, a year;
+        default 0), average (of the settlement window so far), forward_confidence, rate_confidence,
+        volatility_confidence (0 to 1; default 1).
+    surface : DataFrame or list of mapping, optional
+        Nodes of volatility surfaces: underlying, expiry, strike, volatility. They serve options that have no volatility
+        in ``volatilities``.
+    underlyings : DataFrame or list of mapping, optional
+        Data by underlying: underlying, and any of index (settle units), confidence, perpetual_confidence.
+    settlement_prices : mapping of str to float, Series or ndarray of shape (M,), optional
+        Settlement prices of contracts that expire, by market symbol.
+    asset_confidences : mapping of str to float, Series or ndarray of shape (K,), optional
+        Confidence in the price of each asset, 0 to 1; default 1.
+    stable_price : float, optional
+        Price of the stable coin that accounts settle in, US dollars; default 1.
 
     Notes
     -----
     How prices and books are used: docs/one_tick.md, "Guards"; events with their own times: "Funding",
-    "Venue changes". A tick is checked when an engine takes it.
+    "Venue changes"; what options and scenario margin need: docs/scenario_margin.md, "Instruments and equity". A tick is
+    checked when an engine or a batch function takes it.
 
     Examples
     --------
@@ -96,6 +114,26 @@ class Tick:
     unit: str = "ns"
     funding: pd.DataFrame | Sequence[Mapping[str, Any]] | FundingEntries | None = None
     venue_changes: pd.DataFrame | Sequence[Mapping[str, Any] | VenueChange] | None = None
+    volatilities: PriceVector | None = None
+    terms: pd.DataFrame | Sequence[Mapping[str, Any]] | None = None
+    surface: pd.DataFrame | Sequence[Mapping[str, Any]] | None = None
+    underlyings: pd.DataFrame | Sequence[Mapping[str, Any]] | None = None
+    settlement_prices: PriceVector | None = None
+    asset_confidences: PriceVector | None = None
+    stable_price: float | None = None
+
+    @property
+    def has_scenario_data(self) -> bool:
+        """Whether the tick has data that options or scenario margin alone need."""
+        return not (
+            self.volatilities is None
+            and self.terms is None
+            and self.surface is None
+            and self.underlyings is None
+            and self.settlement_prices is None
+            and self.asset_confidences is None
+            and self.stable_price is None
+        )
 
     def nanoseconds(self, before: int | None = None) -> int:
         """Return the time of the tick in nanoseconds since the epoch, UTC.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,10 @@ class TickTable:
         Changes of the venue, by time.
     activity : DataFrame, optional
         Actions of accounts, by time (whole nanoseconds), as `riskcore.Engine.apply` takes them.
+    volatility : ndarray of float64, shape (T, M), optional
+        Volatilities of options.
+    scenario_tables : dict of str to dict of int64 to DataFrame
+        The tables terms, surface and underlyings of `Tick` by time, as far as they are given.
 
     Examples
     --------
@@ -69,6 +73,8 @@ class TickTable:
     funding: FundingEntries = NO_FUNDING
     venue_changes: tuple[VenueChange, ...] = ()
     activity: pd.DataFrame | None = None
+    volatility: Float | None = None
+    scenario_tables: dict[str, dict[int, pd.DataFrame]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """One line: ticks, the first and the last time, markets, and the ticks that have books."""
@@ -153,7 +159,14 @@ class TickTable:
             highs=_by_symbol(self.high[t], markets),
             funding=self.funding_of(t),
             venue_changes=self.changes_of(t),
+            volatilities=None if self.volatility is None else _by_symbol(self.volatility[t], markets),
+            terms=self._scenario_table("terms", time),
+            surface=self._scenario_table("surface", time),
+            underlyings=self._scenario_table("underlyings", time),
         )
+
+    def _scenario_table(self, name: str, time: int) -> pd.DataFrame | None:
+        return self.scenario_tables[name].get(time) if name in self.scenario_tables else None
 
     def funding_of(self, t: int) -> FundingEntries:
         """Return the funding rates whose times are after the tick before, and not after a tick.

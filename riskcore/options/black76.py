@@ -226,9 +226,9 @@ def _numbers(name: str, given: Any) -> Float:
             array = plain.astype(np.float64)
     except (TypeError, ValueError):
         raise RiskDataError("options", name, "must be numbers") from None
-    wrong = np.flatnonzero(~((array >= _LEAST[name]) & (array <= LARGEST) | np.isnan(array)))
-    if wrong.size:
-        row = int(wrong[0])
+    outside = (array < _LEAST[name]) | (array > LARGEST)
+    if outside.any():
+        row = int(outside.argmax())
         rule = f"must be from {_LEAST[name]} to {LARGEST}"
         raise RiskDataError("options", name, rule, row=row if array.ndim else None, value=float(array.flat[row]))
     return array
@@ -238,9 +238,9 @@ def _is_call(right: Any) -> Bool:
     """Whether each right is a call."""
     rights = np.asarray(right, object)
     is_call = np.asarray(rights == "C", np.bool_)
-    wrong = np.flatnonzero(~(is_call | np.asarray(rights == "P", np.bool_)))
-    if wrong.size:
-        row = int(wrong[0])
+    wrong = ~(is_call | np.asarray(rights == "P", np.bool_))
+    if wrong.any():
+        row = int(wrong.argmax())
         value = rights.flat[row]
         raise RiskDataError("options", "right", "must be C or P", row=row if rights.ndim else None, value=value)
     return is_call

@@ -382,7 +382,7 @@ class Surface:
     def _slices(self) -> tuple[_Slice, ...]:
         expiries, first = np.unique(self.node_expiry, return_index=True)
         slices = []
-        for expiry, nodes in zip(expiries, np.split(np.arange(len(self.node_expiry)), first[1:]), strict=True):
+        for expiry, nodes in zip(expiries, np.split(np.arange(len(self.node_expiry)), first)[1:], strict=True):
             years = float(self._years(expiry))
             forward = float(self.forward[np.searchsorted(self.forward_expiry, expiry)])
             strike, volatility = self.node_strike[nodes], self.node_volatility[nodes]
@@ -402,7 +402,7 @@ class Surface:
             return np.full(expiry.shape, np.nan)
         between = np.exp(np.interp(expiry - self.time, known - self.time, np.log(forward)))
         nearest = np.minimum(np.searchsorted(known, expiry), known.size - 1)
-        return np.where(known[nearest] == expiry, forward[nearest], between)
+        return np.where((nearest > 0) & (expiry < known[nearest]), between, forward[nearest])
 
     def _variance(self, expiry: Int, moneyness: Float) -> Float:
         """Total variance; both arguments have one dimension and one size."""
@@ -413,7 +413,7 @@ class Surface:
         distinct, number = np.unique(expiry, return_inverse=True)
         order = np.argsort(number, kind="stable")
         ends = np.cumsum(np.bincount(number, minlength=distinct.size))
-        for one, rows in zip(distinct, np.split(order, ends[:-1]), strict=True):
+        for one, rows in zip(distinct, np.split(order, ends)[:-1], strict=True):
             k, after = moneyness[rows], int(np.searchsorted(listed, one))
             if after == listed.size or (after == 0 and one != listed[0]):
                 nodes = slices[min(after, listed.size - 1)]

@@ -56,10 +56,12 @@ POLICY = {
     "borrow_rate_base": 0,
     "borrow_rate_slope": "0.06",
     "borrow_rate_jump": 1,
+    "surface_check": "warn",
 }
 WORDS = (
     "margin_model", "haircut_size_unit", "price_path", "account_order", "position_order", "harmful_slice",
     "backstop_below_zero", "shortfall", "stages", "adl_when", "adl_policy", "adl_counterparties",
+    "surface_check",
 )  # fmt: skip
 
 

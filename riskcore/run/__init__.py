@@ -6,5 +6,9 @@ from .frames import Run, read_run
 from .page import page
 from .recorded_run import RecordedRun
 from .replay import replay
+from .scenario_pictures import binding_picture, payoff_picture
 
-__all__ = ["EquityChange", "Explanation", "RecordedRun", "Run", "explain", "page", "read_run", "replay", "report"]
+__all__ = [
+    "EquityChange", "Explanation", "RecordedRun", "Run", "binding_picture", "explain", "page", "payoff_picture",
+    "read_run", "replay", "report",
+]  # fmt: skip

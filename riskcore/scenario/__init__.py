@@ -1,57 +1,24 @@
 """Scenario margin of portfolios: models as data, the table of record of a tick, requirements; no venue, no accounts."""
 
-from .checks import discounts_in_order
-from .figures import decimal_text
+from . import exact
+from .exact import ChargePart, GroupPart, Parts
+from .hedging import saved_by_position
+from .history import expected_shortfall, value_at_risk
 from .instruments import Instruments, Kind
 from .load import load_scenario_model
-from .model import (
-    Basis,
-    Charge,
-    Confidence,
-    DeltaFloor,
-    DeltaShock,
-    Depeg,
-    Discount,
-    Fee,
-    Funding,
-    Gamma,
-    Grid,
-    Group,
-    GroupOf,
-    Haircut,
-    InterSpread,
-    IntraSpread,
-    Measure,
-    Minimum,
-    Notional,
-    Offset,
-    OptionShort,
-    Roll,
-    Row,
-    Scenario,
-    ScenarioModel,
-    Skew,
-    SkewShock,
-    SpreadDelta,
-    SpreadLeg,
-    Spreads,
-    Theta,
-    Vol,
-    VolShock,
-)
+from .model import Scenario, ScenarioModel, Vol
+from .page import scenario_models_page
 from .portfolios import PortfolioOrders, Portfolios
 from .presets import preset_names, scenario_preset
 from .record import Terms, values_of_record
 from .requirement import Gradients, Requirements
 from .scenario_market import ScenarioMarket
 from .table import ScenarioTable
-from .traits import Traits, traits
+from .traits import Traits
 
 __all__ = [
-    "Basis", "Charge", "Confidence", "DeltaFloor", "DeltaShock", "Depeg", "Discount", "Fee", "Funding", "Gamma",
-    "Gradients", "Grid", "Group", "GroupOf", "Haircut", "Instruments", "InterSpread", "IntraSpread", "Kind", "Measure",
-    "Minimum", "Notional", "Offset", "OptionShort", "PortfolioOrders", "Portfolios", "Requirements", "Roll", "Row",
-    "Scenario", "ScenarioMarket", "ScenarioModel", "ScenarioTable", "Skew", "SkewShock", "SpreadDelta", "SpreadLeg",
-    "Spreads", "Terms", "Theta", "Traits", "Vol", "VolShock", "decimal_text", "discounts_in_order",
-    "load_scenario_model", "preset_names", "scenario_preset", "traits", "values_of_record",
+    "ChargePart", "Gradients", "GroupPart", "Instruments", "Kind", "Parts", "PortfolioOrders", "Portfolios",
+    "Requirements", "Scenario", "ScenarioMarket", "ScenarioModel", "ScenarioTable", "Terms", "Traits", "Vol", "exact",
+    "expected_shortfall", "load_scenario_model", "preset_names", "saved_by_position", "scenario_models_page",
+    "scenario_preset", "value_at_risk", "values_of_record",
 ]  # fmt: skip

@@ -11,12 +11,13 @@ from .._typing import Bool, Float
 from ..boundary import RiskDataError
 from .instruments import Instruments, Kind
 from .model import Charge, ScenarioModel
-from .scenario_market import ScenarioMarket
+from .scenario_market import NANOSECONDS_PER_HOUR, ScenarioMarket
 
 FUNDING, DECAY, DELTA_SHOCK = range(3)
 """Rows of `Charges.scaling`."""
 
-_NOTIONAL = {"perpetuals": Kind.PERPETUAL, "futures": Kind.FUTURE, "spot": Kind.SPOT}
+LINEAR_KINDS = {"perpetuals": Kind.PERPETUAL, "futures": Kind.FUTURE, "spot": Kind.SPOT}
+"""Kinds that a charge on notionals can be of."""
 
 
 @dataclass(frozen=True)
@@ -87,25 +88,24 @@ def charges_of(model: ScenarioModel, instruments: Instruments, market: ScenarioM
     price = np.append(figures.price, np.nan)[figures.underlying]
     unit_price = np.where(is_spot, np.abs(figures.value), figures.units * price)
     own_price = np.where(instruments.inverse & ~is_option & ~figures.in_coin, 1.0, np.abs(figures.value))
-    years = np.where(instruments.term >= 0, np.append(figures.years, 0.0)[instruments.term], 0.0)
 
     for row in model.contingencies:
         pair = _pair(row, model, figures)
         at = _underlyings(row, instruments)
         mine = np.append(at, row.underlyings is None)[figures.underlying]
         if row.kind == "notional":
-            of = mine & np.isin(kind, [_NOTIONAL[name] for name in row.of])
+            of = mine & np.isin(kind, [LINEAR_KINDS[name] for name in row.of])
             amount = own_price if row.at == "mark" else unit_price
             charge[of] += float(row.rate) * amount[of, None, None] * pair[:, None]
         elif row.kind in ("option_short", "gamma"):
             of = mine & is_option
             if row.kind == "gamma":
-                of &= years * 8_760.0 < float(row.hours)
+                of &= instruments.expiry - market.time < row.hours * NANOSECONDS_PER_HOUR
             strike[of] += float(row.rate) * price[of, None] * pair
         elif row.kind == "confidence":
             _add_confidence(row, pair, mine, price, instruments, market, figures, charge, with_perpetual)
         elif row.kind == "roll":
-            rate = np.maximum(float(row.rate), np.expm1(float(row.annual) * figures.years))
+            rate = roll_rates(row, figures.years)
             of_terms = instruments.term_underlying
             roll[:terms] += (rate * figures.price[of_terms] * at[of_terms])[:, None] * pair
             roll[terms:] += (float(row.rate) * figures.price * at)[:, None] * pair
@@ -149,6 +149,12 @@ def charges_of(model: ScenarioModel, instruments: Instruments, market: ScenarioM
         charge.reshape(count, 4), with_perpetual, strike, order_charge, roll, spread, floor, shock, scaling, funding,
         theta, annual_spread,
     )  # fmt: skip
+
+
+def roll_rates(row: Any, years: Float) -> Float:
+    """Rate of the charge on the net delta of each term with a time to expiry."""
+    rates: Float = np.maximum(float(row.rate), np.exp(float(row.annual) * years) - 1.0)
+    return rates
 
 
 def _pair(row: Charge, model: ScenarioModel, figures: Figures) -> Float:

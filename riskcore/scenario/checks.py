@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from .figures import decimal_text, wrong
-from .model import Charge, Discount, Minimum, Row, ScenarioModel, Spreads, Vol
+from .model import Charge, Discount, Minimum, ScenarioModel, ScenarioRow, Spreads, Vol
 
 MAX_SCENARIOS = 4096
 
@@ -79,7 +79,8 @@ def discounts_in_order(discount: Discount, rates: str) -> bool:
     Examples
     --------
     >>> from fractions import Fraction
-    >>> from riskcore.scenario import Discount, discounts_in_order
+    >>> from riskcore.scenario.checks import discounts_in_order
+    >>> from riskcore.scenario.model import Discount
     >>> discounts_in_order(Discount(base_long=Fraction(95, 100)), "zero")
     True
     >>> discounts_in_order(Discount(base_long=Fraction(105, 100)), "zero")
@@ -113,7 +114,7 @@ def _check_grid(model: ScenarioModel) -> None:
         raise wrong("grid.range", "must be at most 1: a price falls to 0 at the lowest", decimal_text(grid.range))
 
 
-def _check_row(path: str, row: Row, model: ScenarioModel, *, is_tail: bool) -> None:
+def _check_row(path: str, row: ScenarioRow, model: ScenarioModel, *, is_tail: bool) -> None:
     named = isinstance(row.move, dict)
     if named and not row.move:
         raise wrong(f"{path}.move", "must have a move of at least one underlying")
@@ -198,6 +199,8 @@ def _check_charges(model: ScenarioModel) -> None:
             for before, other in enumerate(model.contingencies[:index]):
                 if other.kind == charge.kind and _overlap(charge, other):
                     raise wrong(path, f"must not concern an underlying that contingencies[{before}] concerns too")
+        if charge.kind == "basis" and charge is not model.charges("basis")[0]:
+            raise wrong(path, "must be the only charge 'basis' of the model")
         if charge.kind == "depeg" and (charge.underlyings is not None or charge.except_for):
             raise wrong(path, "a charge 'depeg' concerns the whole account: it has no underlyings and no except_for")
 
@@ -268,6 +271,9 @@ def _check_measure(model: ScenarioModel) -> None:
             raise wrong("scenarios", rule, len(rows))
         if not stress and not rows:
             raise wrong("scenarios", "must have a row of the set 'window'")
+        weights = [row.probability for row in model.scenarios if (row.set == "stress") == stress]
+        if any(weight is not None for weight in weights) and not any(weights):
+            raise wrong("scenarios", f"must have a row of the set {name!r} with a probability of more than 0")
         given = [scenario.probability is not None for scenario in rows]
         if any(given) and not all(given):
             raise wrong(

@@ -31,10 +31,9 @@ def load_scenario_model(source: str | Path | dict[str, Any] | ScenarioModel) -> 
     RiskDataError
         There is no such preset or file, or a figure is wrong; one line with the path of the key and its value.
 
-    Warns
+    Notes
     -----
-    UserWarning
-        A discount of long options can be larger than that of short options.
+    A model in which a discount of long options can be larger than that of short options is read with a `UserWarning`.
 
     Examples
     --------

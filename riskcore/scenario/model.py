@@ -42,7 +42,16 @@ _ZERO, _ONE = Fraction(0), Fraction(1)
 class Vol(IntEnum):
     """Rule by which a scenario changes the volatility of an option.
 
-    ``RELATIVE`` and ``ABSOLUTE`` take the change that the row itself gives: a share of the volatility, or points.
+    Attributes
+    ----------
+    SAME, UP, DOWN
+        None; the shares ``up`` and ``down``, which depend on the time to expiry.
+    POINTS_UP, POINTS_DOWN, PERCENT_UP, PERCENT_DOWN
+        Points, and shares of the volatility, by days to expiry.
+    LINEAR, ABS
+        Rotations of the skew.
+    RELATIVE, ABSOLUTE
+        The change that the row itself gives: a share of the volatility, or points.
 
     Examples
     --------
@@ -78,7 +87,7 @@ def _by_underlying(reader: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ScenarioRow:
     """A row of ``scenarios`` or ``tails`` as a file has it.
 
     Attributes
@@ -220,7 +229,7 @@ class SkewShock:
 
     cbase: Annotated[Fraction, number()]
     cap: Annotated[Fraction, number()]
-    min_k: Annotated[Fraction, number(above=0)]
+    min_k: Annotated[Fraction, number(0)]
     width: Annotated[Fraction, number(0)]
     vol_static: Annotated[Fraction, number()]
     vol_scale: Annotated[Fraction, number()] = _ZERO
@@ -252,10 +261,10 @@ class Discount:
         ``d- = min(1 / D, base_short * exp(tau * (rate * rate_mult_short + rate_add_short)))``, or 1 without a base.
     """
 
-    base_long: Annotated[Fraction, number(above=0)] = _ONE
+    base_long: Annotated[Fraction, number(0)] = _ONE
     rate_mult_long: Annotated[Fraction, number()] = _ZERO
     rate_add_long: Annotated[Fraction, number()] = _ZERO
-    base_short: Annotated[Fraction | None, optional(number(above=0))] = None
+    base_short: Annotated[Fraction | None, optional(number(0))] = None
     rate_mult_short: Annotated[Fraction, number()] = _ZERO
     rate_add_short: Annotated[Fraction, number()] = _ZERO
 
@@ -269,7 +278,7 @@ class Offset:
     alpha : Fraction
         Share of the gain.
     cap : Fraction or None
-        Largest amount, in the numeraire.
+        Largest amount, in the quote unit.
     """
 
     alpha: Annotated[Fraction, number(0, 1)] = _ONE
@@ -456,7 +465,7 @@ class Charge:
 
         Examples
         --------
-        >>> from riskcore.scenario import Funding
+        >>> from riskcore.scenario.model import Funding
         >>> Funding(underlyings=("BTC",)).concerns("ETH"), Funding(except_for=("BTC",)).concerns("ETH")
         (False, True)
         """
@@ -517,8 +526,8 @@ class Basis(Charge):
     """Basis contingency: the worse of two moves of each expiry, times ``add + mult * tau``; competes with scenarios."""
 
     kind: ClassVar[str] = "basis"
-    up: Annotated[Fraction, number(above=0)]
-    down: Annotated[Fraction, number(-1, below=0)]
+    up: Annotated[Fraction, number(0)]
+    down: Annotated[Fraction, number(-1, 0)]
     add: Annotated[Fraction, number(0)]
     mult: Annotated[Fraction, number(0)] = _ZERO
 
@@ -626,6 +635,13 @@ class Scenario:
         Probability in its set; None: each row has the same.
     stress : bool
         Whether it belongs to the stressed set.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> tail = rc.load_scenario_model("derive").rows[23]
+    >>> tail.name, str(tail.weight), str(tail.edge)
+    ('-66 % up', '3/55', '-9/50')
     """
 
     name: str
@@ -719,7 +735,7 @@ class GroupOf:
     alpha : Fraction
         Share of a gain of one underlying that counts.
     cap : Fraction or None
-        Largest amount of such a gain that counts.
+        Largest amount of such a gain that counts, in the quote unit.
     """
 
     members: tuple[int, ...]
@@ -729,7 +745,7 @@ class GroupOf:
 
 # ---- The model
 
-_SCENARIOS = listed(record(Row))
+_SCENARIOS = listed(record(ScenarioRow))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -739,13 +755,15 @@ class ScenarioModel:
     Every number is exact: a decimal or a fraction as written. docs/scenario_margin.md ("Models as data") has the rules
     that the figures enter, docs/scenario_models.md the presets.
 
-    Attributes
-    ----------
+    Notes
+    -----
+    The fields are the keys of a file; a part of a model is an object with fields of its own.
+
     numeraire : str
         Unit of the requirement: "settle", or a coin.
     groups : tuple of Group
         Underlyings that share a scenario; the others are separate.
-    scenarios, grid, tails : tuple of Row, Grid or None, tuple of Row
+    scenarios, grid, tails : tuple of ScenarioRow, Grid or None, tuple of ScenarioRow
         Rows of ``scenarios``, then the grid, then ``tails``: the scenarios in the order of their ids.
     range : Fraction or None
         Edge of the range that a ``kappa`` refers to; that of the grid by default.
@@ -757,7 +775,7 @@ class ScenarioModel:
         Figures of the changes of value.
     mm_factor, im_factor, im_multiplier : Fraction
         Factors of the worst loss, and of the whole initial requirement.
-    im_scenarios : tuple of Row or None
+    im_scenarios : tuple of ScenarioRow or None
         Scenarios of the initial requirement, where they are others.
     round_worst, round_initial : int or None
         Decimals to which the worst loss and the initial requirement are rounded.
@@ -775,13 +793,22 @@ class ScenarioModel:
         Charges, in their order.
     spreads, minimum, measure
         Spread charges and credits, the least requirement, and the measure of the losses.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> model = rc.ScenarioModel.read({"grid": {"range": "0.16", "steps": 4}, "mm_factor": "0.8"})
+    >>> model
+    ScenarioModel(9 scenarios, 0 charges, mm 0.8, im 1)
+    >>> model.rows[0].name, model.traits.convex
+    ('-16 % same', True)
     """
 
     numeraire: Annotated[str, text] = "settle"
     groups: Annotated[tuple[Group, ...], listed(record(Group))] = ()
-    scenarios: Annotated[tuple[Row, ...], _SCENARIOS] = ()
+    scenarios: Annotated[tuple[ScenarioRow, ...], _SCENARIOS] = ()
     grid: Annotated[Grid | None, optional(record(Grid))] = None
-    tails: Annotated[tuple[Row, ...], _SCENARIOS] = ()
+    tails: Annotated[tuple[ScenarioRow, ...], _SCENARIOS] = ()
     range: Annotated[Fraction | None, optional(number(above=0))] = None
     moves: Annotated[dict[str, Fraction], by_name(number(0))] = field(default_factory=dict)
     scan_range: Annotated[dict[str, Fraction], by_name(number(above=0))] = field(default_factory=dict)
@@ -793,7 +820,7 @@ class ScenarioModel:
     mm_factor: Annotated[Fraction, number(above=0)] = _ONE
     im_factor: Annotated[Fraction, number(above=0)] = _ONE
     im_multiplier: Annotated[Fraction, number(1)] = _ONE
-    im_scenarios: Annotated[tuple[Row, ...] | None, optional(listed(record(Row), least=1))] = None
+    im_scenarios: Annotated[tuple[ScenarioRow, ...] | None, optional(listed(record(ScenarioRow), least=1))] = None
     round_worst: Annotated[int | None, optional(whole(0, 18))] = None
     round_initial: Annotated[int | None, optional(whole(0, 18))] = None
     inverse_base: Annotated[str, word("mark", "index")] = "mark"
@@ -846,6 +873,98 @@ class ScenarioModel:
         model: ScenarioModel = record(cls)(dict(content), "")
         check(model)
         return model
+
+    @classmethod
+    def from_returns(
+        cls,
+        frame: Any,
+        *,
+        prices: bool = True,
+        horizon: int | None = None,
+        rows: int | None = None,
+        weights: str | float | None = None,
+        volatility_changes: Any = None,
+        volatility_rule: str = "relative",
+        filtered: Any = None,
+        missing: str = "refuse",
+        stressed: Any = None,
+        measure: Mapping[str, Any] | None = None,
+        preset: str | None = None,
+        **figures: Any,
+    ) -> ScenarioModel:
+        """Make a model whose scenarios are the joint moves of a history.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            A column per underlying, a row per date, the latest last; of pandas, or any table with the Arrow interface.
+            A column ``time`` has the labels, else the index.
+        prices : bool
+            The frame has prices; False: simple returns of one row each.
+        horizon : int, optional
+            Rows of a window; windows overlap. 1 by default.
+        rows : int, optional
+            Number of the latest windows that are used; all by default.
+        weights : "equal" or float, optional
+            Probabilities of the windows: equal, or a decay: ``decay ** age / sum``. Equal by default.
+        volatility_changes : DataFrame, optional
+            Change of the volatility by underlying in each window, with the labels of the windows' ends.
+        volatility_rule : str
+            The changes are shares of the volatility ("relative") or points ("absolute").
+        filtered : float or DataFrame, optional
+            Each move times the latest volatility over that of its time: the decay of an exponentially weighted
+            average of squared moves of one row, taken at the beginning of the window; or the volatilities themselves,
+            a row per label.
+        missing : str
+            "refuse" a frame with a gap, or "drop" each window that has one.
+        stressed : DataFrame, str or ScenarioModel, optional
+            The stressed set: a frame like the first, or a model whose scenarios are its rows.
+        measure : mapping, optional
+            Key ``measure`` of a model: {"kind": "es", "alpha": "0.975"}; by default the worst loss.
+        preset : str, optional
+            A preset that gives what is not given here (docs/scenario_models.md).
+        **figures
+            Other keys of a model. By default all underlyings are one joint group.
+
+        Returns
+        -------
+        ScenarioModel
+            The model, a scenario per window in the order of the frame, then the stressed set.
+
+        Raises
+        ------
+        RiskDataError
+            A cell or a parameter is wrong.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> days = pd.date_range("2026-01-01", periods=4)
+        >>> frame = pd.DataFrame({"BTC": [100.0, 80.0, 100.0, 90.0], "ETH": [10.0, 7.5, 9.0, 9.0]}, index=days)
+        >>> model = rc.ScenarioModel.from_returns(frame, weights=0.5, measure={"kind": "es", "alpha": "0.9"})
+        >>> model.describe()[["name", "move", "weight"]]
+                 name  move  weight
+        0  2026-01-02 -0.20     1.0
+        1  2026-01-03  0.25     1.0
+        2  2026-01-04 -0.10     1.0
+        >>> [str(scenario.probability) for scenario in model.rows]
+        ['1/7', '2/7', '4/7']
+        """
+        from .history import content_of_history
+
+        how = {
+            "prices": prices,
+            "horizon": horizon,
+            "rows": rows,
+            "weights": weights,
+            "volatility_changes": volatility_changes,
+            "volatility_rule": volatility_rule,
+            "filtered": filtered,
+            "missing": missing,
+            "stressed": stressed,
+        }
+        return cls.read(content_of_history(frame, preset, how, {**figures, "measure": measure}))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the model as JSON has it: `ScenarioModel.read` of it is an equal model.
@@ -904,9 +1023,9 @@ class ScenarioModel:
     @cached_property
     def traits(self) -> Traits:
         """What holds for the requirement of every portfolio under the model."""
-        from .traits import traits
+        from .traits import traits_of
 
-        return traits(self)
+        return traits_of(self)
 
     @property
     def edge(self) -> Fraction | None:
@@ -1031,32 +1150,41 @@ class ScenarioModel:
             }
         )
 
-    def __hash__(self) -> int:
+    @cached_property
+    def _hash(self) -> int:
         return hash(json.dumps(self.to_dict(), sort_keys=True))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __repr__(self) -> str:
         counted = f"{len(self.rows)} scenarios, {len(self.contingencies)} charges"
         return f"ScenarioModel({counted}, mm {decimal_text(self.mm_factor)}, im {decimal_text(self.im_factor)})"
 
-    def _grid_rows(self) -> Iterator[Row]:
+    def _grid_rows(self) -> Iterator[ScenarioRow]:
         if self.grid is not None:
             for move in self.grid.moves:
                 for vol in self.grid.vols:
-                    yield Row(move=move, vol=vol)
+                    yield ScenarioRow(move=move, vol=vol)
 
-    def _expanded(self, given: Sequence[Row], tails: int) -> Iterator[Scenario]:
+    def _expanded(self, given: Sequence[ScenarioRow], tails: int) -> Iterator[Scenario]:
         """Expand rows into scenarios; the last ``tails`` of them are tails."""
-        taken: dict[str, int] = {}
-        total = {set_: sum((row.probability or _ZERO for row in given if row.set == set_), _ZERO) for set_ in _SETS}
+        taken: set[str] = set()
+        total = dict.fromkeys(_SETS, _ZERO)
+        for row in given:
+            total[row.set] += (row.probability or 0) * len(_VOLS[row.vol])
         for place, row in enumerate(given):
             is_tail = row.kappa is not None or place >= len(given) - tails
             for vol in _VOLS[row.vol]:
-                name = row.name or _name(row, vol)
-                taken[name] = taken.get(name, 0) + 1
-                label = name if taken[name] == 1 else f"{name} ({taken[name]})"
+                name = label = row.name or _name(row, vol)
+                number_ = 1
+                while label in taken:
+                    number_ += 1
+                    label = f"{name} ({number_})"
+                taken.add(label)
                 yield self._scenario(row, vol, is_tail, label, total[row.set])
 
-    def _scenario(self, row: Row, vol: Vol, is_tail: bool, name: str, total: Fraction) -> Scenario:
+    def _scenario(self, row: ScenarioRow, vol: Vol, is_tail: bool, name: str, total: Fraction) -> Scenario:
         if isinstance(row.move, dict):
             moves, largest = row.move, max(map(abs, row.move.values()), default=_ZERO)
         else:
@@ -1094,7 +1222,7 @@ def _percent(value: Fraction) -> str:
     return f"{share:+.6g} %" if value else "0 %"
 
 
-def _name(row: Row, vol: Vol) -> str:
+def _name(row: ScenarioRow, vol: Vol) -> str:
     """Name of a scenario by its figures, as "-18 % up"."""
     words = []
     if isinstance(row.move, dict):

@@ -31,7 +31,8 @@ def is_plain(portfolios: Portfolios, arrays: ScenarioArrays) -> bool:
     )  # fmt: skip
     other_steps = (
         arrays.by_term, arrays.has_basis, arrays.has_offset, arrays.has_dampener, arrays.has_strikes,
-        arrays.has_deltas, arrays.has_floor, arrays.initial_first > 0, arrays.measure != WORST,
+        arrays.has_deltas, arrays.has_floor, arrays.has_spreads, arrays.initial_first > 0, arrays.measure != WORST,
+        arrays.buffer != 1.0,
         arrays.minimum_level != NO_MINIMUM, arrays.round_worst > 0.0, arrays.round_initial > 0.0,
         portfolios.orders is not None, any(charge.any() for charge in charges),
         bool((np.diff(arrays.group) < 0).any()),

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from .._typing import Bool, Float, Int
+from ..boundary import RiskDataError
 from ..kernels import volatility_shocks as shocks
 from ..kernels.black76 import black76_values
 from ..kernels.scenario_layouts import COLUMNS
@@ -294,7 +295,7 @@ def price_options(
         variable=terms.variable[term],
         strike=instruments.strike[rows],
         volatility=market.volatility[rows],
-        base=_base_volatility(instruments, market, rows, columns),
+        base=_base_volatility(instruments, market, model, terms, rows, columns),
         years=terms.years[term],
         discount=terms.discount[term],
         is_call=instruments.is_call[rows],
@@ -325,14 +326,40 @@ def price_options(
     return record
 
 
-def _base_volatility(instruments: Instruments, market: ScenarioMarket, rows: Int, columns: Columns) -> Float:
-    """Volatility of each option in each scenario before its rule; one column where no scenario gives a change."""
+def _base_volatility(
+    instruments: Instruments, market: ScenarioMarket, model: ScenarioModel, terms: Terms, rows: Int, columns: Columns
+) -> Float:
+    """Volatility of each option in each scenario before its rule; one column where it is the same in all of them."""
     volatility = market.volatility[rows, None]
+    if model.vol_sticky == "moneyness":
+        volatility = _moved_volatility(instruments, market, terms, rows, columns)
     if not np.isin(columns.vol, (Vol.RELATIVE, Vol.ABSOLUTE)).any():
         return np.ascontiguousarray(volatility)
     change = columns.change[instruments.underlying[rows]]
     changed = np.where(columns.vol == Vol.RELATIVE, volatility * (1.0 + change), volatility + change)
     return np.where(np.isin(columns.vol, (Vol.RELATIVE, Vol.ABSOLUTE)), np.maximum(changed, 0.0), volatility)
+
+
+def _moved_volatility(
+    instruments: Instruments, market: ScenarioMarket, terms: Terms, rows: Int, columns: Columns
+) -> Float:
+    """Volatilities that move with the forward: of an option times the surface's ratio of after to before the move."""
+    of, term, strike = instruments.underlying[rows], instruments.term[rows], instruments.strike[rows, None]
+    volatility = np.repeat(market.volatility[rows, None], len(columns.vol), axis=1)
+    factor = np.where(columns.is_skew, 1.0, np.maximum(1.0 + columns.move[of], 0.0))
+    shift = np.where(columns.is_skew, 0.0, columns.shift[of])
+    before = terms.forward[term, None]
+    after = np.maximum(terms.fixed[term, None] + terms.variable[term, None] * factor + shift, 0.0)
+    for u in np.unique(of[np.isfinite(volatility[:, 0])]):
+        surface = market.surfaces[u] if market.surfaces else None
+        if surface is None:
+            rule = "must have nodes: vol_sticky of the scenario model is 'moneyness'"
+            raise RiskDataError("surface", instruments.underlyings[u], rule)
+        own = np.flatnonzero(of == u)
+        expiry = instruments.term_expiry[term[own], None]
+        old, new = (surface.total_variance(expiry, np.log(strike[own] / level[own])) for level in (before, after))
+        volatility[own] *= np.sqrt(np.divide(new, old, out=np.ones_like(new), where=old > 0.0))
+    return volatility
 
 
 def _shock_figures(model: ScenarioModel) -> VolatilityShocks:

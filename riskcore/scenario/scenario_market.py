@@ -19,7 +19,8 @@ from .instruments import Instruments, Kind
 Numbers = Mapping[str, Any] | npt.NDArray[Any] | None
 """Numbers by name, or an array in the order of the names."""
 
-NANOSECONDS_PER_YEAR = 31_536_000 * 10**9
+NANOSECONDS_PER_HOUR = 3_600 * 10**9
+NANOSECONDS_PER_YEAR = 8_760 * NANOSECONDS_PER_HOUR
 """A year has 365 days."""
 
 
@@ -54,6 +55,8 @@ class ScenarioMarket:
         Next funding payment of a long perpetual, per unit of size, in the unit of the requirement.
     stable : float
         Price of the stable coin that accounts settle in, US dollars.
+    surfaces : tuple of Surface or None
+        Volatility surface of each underlying; empty if the tick gives none.
 
     Notes
     -----
@@ -85,6 +88,7 @@ class ScenarioMarket:
     own_confidence: Float
     funding: Float
     stable: float = 1.0
+    surfaces: tuple[Surface | None, ...] = ()
 
     @classmethod
     def read(
@@ -191,12 +195,13 @@ class ScenarioMarket:
         from_future = np.full(count, np.nan)
         from_future[instruments.term[future]] = mark[future]
         forward = _between(instruments, np.where(np.isnan(forward), from_future, forward), others)
+        surfaces: list[Surface | None] = [None] * len(instruments.underlyings)
         node_table = _by_rows("surface", surface, by_underlying, unit)
         for u in np.unique(node_table.index.to_numpy(np.int64)):
             nodes = node_table.loc[[u]]
             known = (instruments.term_underlying == u) & np.isfinite(forward)
             expiry, level = _forwards_of(u, others)
-            read = Surface.of(
+            surfaces[u] = read = Surface.of(
                 instruments.underlyings[u],
                 now,
                 float(levels[u]),
@@ -227,6 +232,7 @@ class ScenarioMarket:
             own_confidence=np.where(np.isnan(confidences), 1.0, confidences),
             funding=np.nan_to_num(payments),
             stable=stable,
+            surfaces=tuple(surfaces),
         )
 
     def years(self, instruments: Instruments) -> Float:

@@ -26,7 +26,7 @@ from ..kernels.scenario_layouts import (
 from . import requirement, screening
 from .charges import Figures, charges_of, depeg_of
 from .instruments import Instruments, Kind
-from .model import ScenarioModel, Spreads
+from .model import OTHERS, ScenarioModel, Spreads
 from .plain import aligned
 from .portfolios import Portfolios
 from .record import (
@@ -543,6 +543,14 @@ class ScenarioTable:
             raise RiskDataError(table, name, f"an account holds it: {what} is needed")
 
 
+def moved_collateral(model: ScenarioModel, instruments: Instruments, underlying: Int) -> tuple[Bool, Bool]:
+    """Whether each instrument is a spot balance that moves with an underlying: a positive one, and a borrow."""
+    moved = model.collateral_in_scenarios
+    with_underlying: Bool = (instruments.kind == Kind.SPOT) & (underlying >= 0)
+    long = with_underlying & (np.isin(instruments.symbol, moved) if isinstance(moved, tuple) else bool(moved))
+    return long, with_underlying if model.borrow_margin == "scenario" else long
+
+
 class _Build:
     """Computes a table of record."""
 
@@ -655,11 +663,14 @@ class _Build:
         basis = model.charges("basis")
         if len(basis) > 1:
             raise RiskDataError("scenario_model", "contingencies", "must have one 'basis'")
-        concerned = [bool(basis) and basis[0].concerns(name) for name in instruments.underlyings]
+        factors = [
+            float(model.moves.get(name, model.moves.get(OTHERS, 1))) if basis and basis[0].concerns(name) else 0.0
+            for name in instruments.underlyings
+        ]
         moves = [float(basis[0].up), float(basis[0].down)] if basis else [0.0, 0.0]
         hours = max((float(each.hours) for each in model.charges("theta")), default=0.0)
         options = price_options(
-            instruments, market, model, self.terms, self.columns, np.outer(moves, concerned), hours / HOURS_PER_YEAR
+            instruments, market, model, self.terms, self.columns, np.outer(moves, factors), hours / HOURS_PER_YEAR
         )
         rows, term = options.rows, instruments.term[options.rows]
         forward, shocked = self.terms.forward[term], options.shocked
@@ -684,6 +695,7 @@ class _Build:
         if contingency is None:
             return np.zeros((len(rows), 2))
         term, moves = self.instruments.term[rows], np.array([float(contingency.up), float(contingency.down)])
+        moves *= float(self.model.moves.get(self.model.numeraire, self.model.moves.get(OTHERS, 1)))
         moved = self.terms.fixed[term, None] + self.terms.variable[term, None] * (1.0 + moves)
         changed: Float = (options.value[:, None] + options.basis) / moved - (options.value / forward)[:, None]
         return changed
@@ -715,8 +727,11 @@ class _Build:
         groups = model.groups_of(instruments.underlyings)
         group, offset = np.zeros(underlyings, np.int32), np.empty((underlyings, 2))
         for g, each in enumerate(groups):
-            group[list(each.members)] = g
-            offset[list(each.members)] = float(each.alpha), np.inf if each.cap is None else float(each.cap)
+            members = list(each.members)
+            group[members] = g
+            offset[members] = float(each.alpha), np.inf if each.cap is None else float(each.cap)
+        if self.in_coin:
+            offset[:, 1] /= self.index
         discount = np.ones((number + underlyings, 2))
         discount[:number] = self._discounts()
         weights = np.zeros(number + underlyings)
@@ -759,6 +774,7 @@ class _Build:
             short_minimum=short_minimum,
             kind=kind,
             is_call=instruments.is_call,
+            moves_long=~is_spot | moved_collateral(model, instruments, u)[0],
             underlying=u.astype(np.int32),
             term=np.where(
                 kind == Kind.PERPETUAL, number + instruments.underlying, np.where(is_spot, -1, instruments.term)
@@ -781,6 +797,7 @@ class _Build:
             weight=aligned(columns.weight),
             dampener=np.nan_to_num(columns.dampener),
             coin=np.nan_to_num(self.index[:, None] * (1.0 + columns.move) + columns.shift),
+            price_move=self._price_moves(),
             is_skew=columns.is_skew,
             probability=columns.probability,
             is_stress=columns.is_stress,
@@ -870,6 +887,17 @@ class _Build:
         rate = 0.0 if spreads is None else float(spreads.short_option_minimum)
         of = np.where(instruments.kind == Kind.OPTION, rate / instruments.contract, 0.0)
         return of, spreads is not None and spreads.som_count == "larger"
+
+    def _price_moves(self) -> Int:
+        """Number of each scenario's price move of each underlying, 0 for none; of a model without spreads 0."""
+        moves = np.stack([self.columns.move, self.columns.shift], axis=-1)
+        numbers = np.zeros(moves.shape[:2], np.int64)
+        if self.model.spreads is not None:
+            for u, each in enumerate(moves):
+                numbers[u] = np.where(
+                    each.any(axis=1), 1 + np.unique(each, axis=0, return_inverse=True)[1].reshape(-1), 0
+                )
+        return numbers
 
     def _spreads(self) -> dict[str, Any]:
         """Spreads between tiers and between underlyings as arrays; legs of underlyings that are not there are none."""

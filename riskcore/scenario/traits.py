@@ -48,30 +48,10 @@ class Traits:
     reasons: tuple[str, ...]
 
 
-def traits(model: ScenarioModel) -> Traits:
-    """Decide what holds under a model.
-
-    Parameters
-    ----------
-    model : ScenarioModel
-        The model.
-
-    Returns
-    -------
-    Traits
-        The answers with their reasons.
-
-    Examples
-    --------
-    >>> import riskcore as rc
-    >>> from riskcore.scenario import traits
-    >>> model = rc.ScenarioModel.read({"grid": {"range": "0.16", "steps": 4}, "offset": {"cap": "1000"}})
-    >>> traits(model)  # doctest: +NORMALIZE_WHITESPACE
-    Traits(homogeneous=False, convex=True, subadditive=False, screenable=True,
-           reasons=('offset.cap: gains beyond an amount do not count, so a sum can need more than its parts',))
-    """
+def traits_of(model: ScenarioModel) -> Traits:
+    """Decide what holds under a model."""
     found = list(_breaks(model))
-    broken = {trait for traits_, _ in found for trait in traits_}
+    broken = {trait for traits, _ in found for trait in traits}
     return Traits(
         homogeneous="homogeneous" not in broken,
         convex="convex" not in broken,

@@ -16,6 +16,7 @@ import numpy as np
 
 from .._limits import AMOUNT_LIMIT, MAX_ROWS
 from ..boundary import RiskDataError, json_input, moment, timestamps
+from ..scenario import load_scenario_model
 from .margin_functions import MarginFunction, MarginFunctions, Sqrt, check, check_order
 from .policy import _amount, _wrong, check_adl_policy, read_policy
 from .presets import venue_path
@@ -47,8 +48,9 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         The name of a preset ("backpack", "dydx", "hyperliquid": published margin parameters of the venue, the default
         policy, no backstop), the path of a venue file, or its content. Text without a suffix and without a separator
         is the name of a preset; a file of such a name is ``"./name"``.
-        A venue file is ``{"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop"}``; market,
-        collateral and borrow-lend rows in the venue's public API shape, decimals as strings or numbers. Only rows with
+        A venue file is ``{"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop",
+        "scenario_model"}``; market, collateral and borrow-lend rows in the venue's public API shape, decimals as
+        strings or numbers; a scenario model as of `riskcore.load_scenario_model`. Only rows with
         ``marketType`` PERP, IPERP, DATED, IDATED or OPTION become markets; a row SPOT of a collateral asset against the
         settle asset gives the book that it is converted on. docs/venue_file.md has every key, docs/policy.md every
         figure of the policy.
@@ -92,6 +94,11 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         name: content[name] for name in ("markets", "collateral", "borrow_lend") if name in content
     }
     rest = json.loads(msgspec.json.encode({"policy": spec.policy, "backstop": spec.backstop}))
+    model = None if spec.scenario_model is None else load_scenario_model(spec.scenario_model)
+    if model is not None:
+        rest["scenario_model"] = model.to_dict()
+    elif policy.margin_model == "scenario":
+        raise RiskDataError("venue", "scenario_model", "must be given: policy.margin_model is 'scenario'")
     return Venue(
         settle_asset=spec.settle_asset,
         settle=settle,
@@ -102,6 +109,7 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         pools=_pools(spec, assets),
         policy=policy,
         backstop=_backstop(spec, markets, assets),
+        scenario_model=model,
         source=json.loads(msgspec.json.encode(kept | rest)),
     )
 

@@ -441,6 +441,10 @@ class Policy:
             high=100,
         ),
     ]
+    surface_check: Annotated[
+        Literal["warn", "refuse", "off"],
+        _choice("What becomes of a tick whose volatility surface allows arbitrage: a warning, a refusal, or nothing."),
+    ]
 
     @cached_property
     def stale_nanoseconds(self) -> int:

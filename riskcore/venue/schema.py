@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -129,3 +130,4 @@ class _Venue(msgspec.Struct, forbid_unknown_fields=True):
     borrow_lend: list[_Pool] = msgspec.field(default_factory=list)
     policy: PolicyFields = msgspec.field(default_factory=PolicyFields)  # type: ignore[valid-type]
     backstop: list[_Provider] = msgspec.field(default_factory=list)
+    scenario_model: str | dict[str, Any] | None = None

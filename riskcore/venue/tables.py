@@ -20,6 +20,7 @@ from .._typing import AnyInt, Bool, Float, Int
 from ..boundary import RiskDataError, counted, escaped, natural
 from ..kernels.layouts import MarginFunctionArrays, RequirementLookup
 from ..kernels.path import MEAN_THRESHOLD, AssetRules
+from ..scenario import Instruments, Kind, ScenarioModel, load_scenario_model
 from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
@@ -27,7 +28,9 @@ _MAX_TICKS = 10**13
 _SECOND, _HOUR = 10**9, 3_600 * 10**9
 """Largest price in ticks, whatever maxPrice a market has: samples of the guards and their sums fit 64 bits."""
 PERPETUALS, INVERSE, OPTION = ("PERP", "IPERP"), ("IPERP", "IDATED"), "OPTION"
-KINDS = {"PERP": 0, "IPERP": 0, "DATED": 1, "IDATED": 1, OPTION: 2}
+KINDS = {
+    "PERP": Kind.PERPETUAL, "IPERP": Kind.PERPETUAL, "DATED": Kind.FUTURE, "IDATED": Kind.FUTURE, OPTION: Kind.OPTION
+}  # fmt: skip
 """Types of the rows that are markets, and the kind of instrument of each."""
 MAX_LOTS_IN_MARKET = TOTAL_LIMIT - 1
 """Largest sum of the positions, or of the orders, of all accounts in a market."""
@@ -183,7 +186,7 @@ class Markets(Listing):
 
     @cached_property
     def kind(self) -> npt.NDArray[np.uint8]:
-        """Perpetual, dated future or option (`riskcore.scenario.Kind`), shape (M,)."""
+        """`riskcore.scenario.Kind` of each market, shape (M,)."""
         return np.array([KINDS[name] for name in self.type], np.uint8)
 
     @cached_property
@@ -544,6 +547,8 @@ class Venue:
         The liquidation policy.
     backstop : tuple of Provider
         The backstop providers.
+    scenario_model : ScenarioModel or None
+        The model of the margin model ``scenario``.
     source : dict
         Content of a venue file that gives this venue.
 
@@ -564,6 +569,7 @@ class Venue:
     pools: tuple[Pool | None, ...]
     policy: Policy
     backstop: tuple[Provider, ...]
+    scenario_model: ScenarioModel | None
     source: dict[str, Any]
 
     def __repr__(self) -> str:
@@ -583,8 +589,9 @@ class Venue:
         policy: Mapping[str, Any] | None = None,
         backstop: Sequence[Mapping[str, Any]] | None = None,
         borrow_lend: Sequence[Mapping[str, Any]] | None = None,
+        scenario_model: str | Path | dict[str, Any] | ScenarioModel | None = None,
     ) -> Venue:
-        """Return this venue with other figures of its policy, other backstop providers or other pools.
+        """Return this venue with other figures of its policy, other providers or pools, or another scenario model.
 
         Parameters
         ----------
@@ -592,6 +599,8 @@ class Venue:
             The figures to change, as `load_venue` takes them; the others stay.
         backstop, borrow_lend : sequence of mapping, optional
             The whole list, as `load_venue` takes it; None leaves the venue's own.
+        scenario_model : str, Path, dict or ScenarioModel, optional
+            As `riskcore.load_scenario_model` takes it; None leaves the venue's own.
 
         Returns
         -------
@@ -615,7 +624,9 @@ class Venue:
         if policy is not None and not isinstance(policy, Mapping):
             raise _wrong("policy", "must be a mapping of figures by name", type(policy).__name__)
         lists = {"backstop": backstop, "borrow_lend": borrow_lend}
-        changed = {name: rows for name, rows in lists.items() if rows is not None}
+        changed: dict[str, Any] = {name: rows for name, rows in lists.items() if rows is not None}
+        if scenario_model is not None:
+            changed["scenario_model"] = load_scenario_model(scenario_model).to_dict()
         return load_venue(self.source | changed | {"policy": self.source["policy"] | dict(policy or {})})
 
     def to_json(self, path: str | Path) -> None:
@@ -675,6 +686,38 @@ class Venue:
     def book_symbols(self) -> tuple[str, ...]:
         """Symbols of everything that has a book, by book row."""
         return self.listing.symbol
+
+    @cached_property
+    def instruments(self) -> Instruments:
+        """The markets, and behind them a spot balance of each asset, as scenario margin knows them (M + K rows)."""
+        markets, assets = self.markets, self.assets.symbol
+        underlyings = tuple(dict.fromkeys(markets.underlying))
+        row, none = {name: u for u, name in enumerate(underlyings)}, [0] * len(assets)
+        balances = [f"{asset} balance" if asset in markets.row else asset for asset in assets]
+        return Instruments(
+            symbol=(*markets.symbol, *balances),
+            kind=np.append(markets.kind, np.full(len(assets), Kind.SPOT, np.uint8)),
+            inverse=np.append(markets.inverse | markets.settles_in_coin, np.array(none, bool)),
+            underlying=np.array([row.get(name, -1) for name in (*markets.underlying, *assets)], np.int64),
+            underlyings=underlyings,
+            expiry=np.append(markets.expiry, none),
+            strike=np.append(markets.strike, np.full(len(assets), np.nan)),
+            is_call=np.append(markets.is_call, np.array(none, bool)),
+            contract=np.append([float(per) for per in markets.multiplier], np.ones(len(assets))),
+        )
+
+    @cached_property
+    def linear_markets(self) -> tuple[tuple[int, ...], ...]:
+        """Rows of the perpetuals, and behind them of the dated futures, of each underlying of ``instruments``."""
+        underlying, kind = self.instruments.underlying[: len(self.markets.symbol)], self.markets.kind
+        rows = np.argsort(kind, kind="stable")
+        rows = rows[kind[rows] != Kind.OPTION]
+        return tuple(tuple(rows[underlying[rows] == u].tolist()) for u in range(len(self.instruments.underlyings)))
+
+    @cached_property
+    def has_scenarios(self) -> bool:
+        """Whether prices carry the data of options and scenario margin."""
+        return self.scenario_model is not None or self.markets.has_options
 
     @cached_property
     def folded_margin_functions(self) -> MarginFunctionArrays | None:
@@ -742,6 +785,11 @@ class Venue:
     def plain_money(self) -> bool:
         """Whether every contract is linear and settled in the venue's settle asset."""
         return not self.markets.inverse.any() and len(self.money) == 1
+
+    @cached_property
+    def pooled(self) -> Bool:
+        """Whether each asset has a pool, shape (K,)."""
+        return np.array([pool is not None for pool in self.pools])
 
     @cached_property
     def due_periods(self) -> tuple[int, ...]:
