@@ -111,7 +111,12 @@ def scenario_losses_command(
             return
         if account is None:
             print_losses(largest, rc.boundary.moment(ticks.time[-1]))
-            out.print(repr(losses))
+            most = table["scenario_name"].value_counts()
+            often = rc.boundary.counted(int(most.iloc[0]), "account")
+            written = "".join(f"; {path}" for path in (out_file, matrix, picture) if path is not None)
+            out.print(
+                f"{rc.boundary.counted(len(accounts), 'account')}; {most.index[0]} is the worst of {often}{written}"
+            )
         else:
             print_attribution(table, worst)
 
