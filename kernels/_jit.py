@@ -52,6 +52,11 @@ It is not cached by itself: the kernels that call it contain its code."""
 allocating_kernel = _cached(_OPTIONS)
 """Decorator of a kernel that allocates arrays."""
 
+host_function = cast(Callable[[F], F], numba.njit)
+"""Decorator of a function of riskcore.hosts, which a host's njit loop calls with its own objects.
+
+It is no kernel: such objects count references, and what is compiled for them is not kept on disk."""
+
 
 def model_kernel(function: F) -> F:
     """Decorator of a kernel that every margin model implements (margin_model.py); the function has no body.

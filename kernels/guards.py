@@ -271,10 +271,10 @@ def has_price(price):
 
     price  float64  (N,)  NaN: none
     """
-    for n in range(price.size):  # noqa: SIM110 - compiled
-        if not isnan(price[n]):
-            return True
-    return False
+    found = False
+    for n in range(price.size):
+        found |= not isnan(price[n])
+    return found
 
 
 @kernel

@@ -7,8 +7,8 @@ from math import floor
 import numpy as np
 
 from ._jit import kernel
-from .margin import account_margin
-from .small_account import NOT_WHOLE, fill_at_price, rest_orders, whole_units
+from .margin import account_margin, worst_case_lots
+from .small_account import NOT_WHOLE, copy_small, fill_at_price, rest_orders, whole_units
 from .small_books import Liquidation, liquidate_account
 
 FOLLOWED, NOT_LOTS, OTHER_CONTRACT = range(3)
@@ -69,15 +69,6 @@ def follow_trades(m, position, totals, account, seen, traded):
 
 
 @kernel
-def margin_of(account):
-    """Margin of an account, a `MarginSums`.
-
-    account  SmallAccount  ()  see layouts.py
-    """
-    return account_margin(0, account.state, account.prices)
-
-
-@kernel
 def takes_order(m, bid, ask, lots, account):
     """Whether the venue takes an order: it raises no exposure, or the initial margin ratio stays below 1.
 
@@ -88,44 +79,31 @@ def takes_order(m, bid, ask, lots, account):
     account  SmallAccount  ()  its open orders change
     """
     held = account.state.lots[account.row[m]]
-    before = max(abs(held), abs(held + bid), abs(held - ask))
+    before = worst_case_lots(held, bid, ask)
     bid, ask = bid + max(lots, 0), ask + max(-lots, 0)
     rest_orders(m, bid, ask, account)
+    if worst_case_lots(held, bid, ask) <= before:
+        return True
     sums = account_margin(0, account.state, account.prices)
-    after = max(abs(held), abs(held + bid), abs(held - ask))
-    return after <= before or (sums.equity >= 0.0 and sums.initial < sums.equity)
+    return sums.initial < sums.equity
 
 
 @kernel
-def liquidate_for_host(dry, account, books, saved):
+def liquidate_for_host(dry, account, books, spare):
     """Liquidate an account where it must be, and write the rows; a dry run leaves the account and its cap as they were.
 
-    dry      bool          ()      a dry run
-    account  SmallAccount  ()      its orders, positions, balances and sums change
-    books    SmallBooks    ()      book, queue, rules and rows change
-    saved    int64         (9, X)  scratch; X is no smaller than the numbers of rows and of markets
+    dry      bool          ()  a dry run
+    account  SmallAccount  ()  its orders, positions, balances and sums change
+    books    SmallBooks    ()  book, queue, rules and rows change
+    spare    SmallAccount  ()  another one of the same venue and the same rows, out: the account after the liquidation
     """
-    state, positions, balances = account.state, account.state.lots.size, account.state.free.size
-    markets, room, orders = account.fees.size, books.queue.room[0], state.open_orders[0]
-    for p in range(positions):
-        saved[0, p], saved[1, p], saved[2, p] = state.lots[p], state.cost[p], state.entry[p]
-        saved[3, p], saved[4, p] = state.open_bid[p], state.open_ask[p]
-    for j in range(balances):
-        saved[5, j], saved[6, j] = state.free[j], state.balance_cost[j]
-    for m in range(markets):
-        saved[7, m], saved[8, m] = account.realized[m], account.fees[m]
-    lent, unsettled = state.lent[state.settle_row[0]], state.unsettled[state.settle_row[0]]
-    done = liquidate_account(account, books)
+    room = books.queue.room[0]
+    copy_small(account, spare)
+    done = liquidate_account(spare, books)
     if dry:
-        for p in range(positions):
-            state.lots[p], state.cost[p], state.entry[p] = saved[0, p], saved[1, p], saved[2, p]
-            state.open_bid[p], state.open_ask[p] = saved[3, p], saved[4, p]
-        for j in range(balances):
-            state.free[j], state.balance_cost[j] = saved[5, j], saved[6, j]
-        for m in range(markets):
-            account.realized[m], account.fees[m] = saved[7, m], saved[8, m]
-        state.lent[state.settle_row[0]], state.unsettled[state.settle_row[0]] = lent, unsettled
-        books.queue.room[0], state.open_orders[0] = room, orders
+        books.queue.room[0] = room
+    else:
+        copy_small(spare, account)
     return Liquidation(rows=done.rows, open_lots=done.open_lots, shortfall=done.shortfall)
 
 

@@ -13,7 +13,7 @@ from .integer_math import multiply_divide, multiply_divmod
 from .margin import DOUBT_BAND, LIQUIDATING, SAFE, account_margin, float_status
 from .margin_model import closing_flow, position_requirement
 from .slice_rounds import BOOK, EXPIRE, fill_slice, refresh_margin, send_slices, write_row
-from .slice_size import PRO_RATA, TO_BACKSTOP, WITHHELD, fill_amount, size_slice
+from .slice_size import _UNLIMITED, PRO_RATA, TO_BACKSTOP, WITHHELD, fill_amount, size_slice
 from .small_account import Fill, book_fill
 
 IMPACT, MEAN_MARK, LIMIT = FIRST_BAND, FIRST_BAND + 1, FIRST_BAND + 3
@@ -22,7 +22,6 @@ IMPACT, MEAN_MARK, LIMIT = FIRST_BAND, FIRST_BAND + 1, FIRST_BAND + 3
 MARKET_CLOSE = BOOK + 1
 """Event of a row of the last book; those of the slices are the codes of slice_rounds.py."""
 
-_UNLIMITED = 1 << 62
 _NEW = -1  # room of a market whose cap begins anew
 _ROUNDING = 2.0**-49  # some roundings of float64
 

@@ -254,7 +254,6 @@ class Engine:
         self._acted: int | None = None  # time of the last tick or action
         self._pending: list[CarriedOut] = []  # activity that the ledgers, the journal and the screen do not have yet
         self._rules: npt.NDArray[np.int64] | None = None  # of the markets, for activity
-        self._pooled = np.empty(0, bool)
         self._no_prices: Prices | None = None  # before the first tick
         self._idle_since: int | None = None  # time of the last instant, if nothing since then changed an account
         self._at_rest = self._is_covered = False  # since then nobody is liquidating, and what is held had a price
@@ -601,11 +600,10 @@ class Engine:
         0.8775
         """
         row = self._row_of("margin", id)
-        if self._prices is None:
-            if self._no_prices is None:
-                self._no_prices = no_prices_of(self.venue)
-            return margin_of(self._accounts, row, self._no_prices)
-        return margin_of(self._accounts, row, self._prices)
+        prices = self._prices
+        if prices is None:
+            prices = self._no_prices = self._no_prices or no_prices_of(self.venue)
+        return margin_of(self._accounts, row, prices)
 
     def _row_of(self, table: str, id: int | str) -> int:
         try:
@@ -625,17 +623,9 @@ class Engine:
 
     def _hands(self) -> Hands:
         """State, rules and prices for activity."""
-        rules = self._market_rules()
-        return Hands(
-            self._state, self._growth, self._ledger, self.venue, self._prices, rules, self._pooled, self._reduce_only
-        )
-
-    def _market_rules(self) -> npt.NDArray[np.int64]:
-        """Rules of the markets for activity, made anew when they have changed."""
         if self._rules is None:
             self._rules = rules_of(self.venue, self._ledger.delisted)
-            self._pooled = np.array([pool is not None for pool in self.venue.pools])
-        return self._rules
+        return Hands(self._state, self._growth, self._ledger, self.venue, self._prices, self._rules, self._reduce_only)
 
     def _catch_up(self) -> None:
         """Take in the activity since the last time: journal, ledgers, totals and screen."""

@@ -15,13 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from math import floor
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ._limits import AMOUNT_LIMIT
 from ._typing import AnyInt, Float, Int
 from .boundary import RiskDataError, as_text
 from .kernels import small_account as _rules
@@ -32,7 +30,6 @@ from .kernels.layouts import (
     BookColumns,
     OrderColumns,
     SliceQueue,
-    SliceRows,
     SmallAccount,
     SmallBooks,
     UnitColumns,
@@ -43,7 +40,7 @@ from .kernels.margin import account_status as _account_status
 from .kernels.margin_function import ROOT, SLOPE
 from .kernels.small_account import NOT_WHOLE, Fill
 from .kernels.small_books import Liquidation, Slice
-from .liquidation import slice_rules
+from .liquidation import cap_quanta, slice_rows, slice_rules
 from .market import PriceMap, Prices, Tick
 from .state import Accounts, Orders, did_you_mean
 from .venue import Venue, must_be_perpetual, must_be_venue
@@ -113,13 +110,13 @@ def small_account(
     must_be_venue(venue)
     alone = venue.replace(backstop=[])
     held = {**({} if balances is None else balances), venue.settle_asset: cash}
-    tables = [
+    limits = None if leverage_limit is None else pd.DataFrame({"account": [_ID], "leverage_limit": [leverage_limit]})
+    accounts = Accounts.from_frames(
+        alone,
         pd.DataFrame({"account": [], "market": [], "quantity": [], "entry_price": []}),
         pd.DataFrame({"account": _ID, "asset": list(held), "quantity": list(held.values())}),
-        None,
-        None if leverage_limit is None else pd.DataFrame({"account": [_ID], "leverage_limit": [leverage_limit]}),
-    ]
-    accounts = Accounts.from_frames(alone, *tables)  # type: ignore[arg-type]
+        settings=limits,
+    )
     chosen = range(len(venue.markets.symbol)) if markets is None else _rows_of(venue, markets)
     return _made(accounts, 0, alone, chosen, (marks, indexes, asset_prices, open_interest))
 
@@ -280,9 +277,8 @@ def small_books(venue: Venue, account: SmallAccount, levels: int = 50, *, bands:
     rounds = policy.slices_per_tick if "book" in policy.stages else 0
     unpriced = Prices.incomplete(venue, Tick(0, {}))
     rules = slice_rules(venue, unpriced, np.zeros(len(venue.listing.symbol), bool))
-    cap = _whole_quanta(policy.account_cap, venue)
+    cap = cap_quanta(policy.account_cap, venue)
     rows = (2 * rounds + 1) * positions
-    others = set(SliceRows._fields) - {"written", "before", "after"}
     return SmallBooks(
         rules=_copied(rules._replace(market_room=np.full(len(markets.symbol), -1))),
         book=BookColumns(
@@ -297,15 +293,12 @@ def small_books(venue: Venue, account: SmallAccount, levels: int = 50, *, bands:
             throttled=np.zeros(positions, np.uint8), order=np.zeros(positions, np.int64), surplus=np.zeros(positions),
             score=np.zeros(positions, np.float32),
         ),
-        rows=SliceRows(
-            written=np.zeros(1, np.int64), before=np.zeros(rows), after=np.zeros(rows),
-            **{name: np.zeros(rows, np.int64) for name in others},
-        ),
+        rows=slice_rows(rows),
         given=np.zeros(sides, np.int64),
         impact_num=impact[0], impact_den=impact[1], limit_num=limits[0], limit_den=limits[1],
         slippage_num=_ratios(slippage)[0], slippage_den=_ratios(slippage)[1],
         least_slice=float(policy.min_slice_notional / venue.settle_quantum),
-        market_cap=_whole_quanta(policy.market_cap, venue), account_cap=cap, rounds=rounds,
+        market_cap=cap_quanta(policy.market_cap, venue), account_cap=cap, rounds=rounds,
         keeps_shortfall=int(policy.shortfall == "unsettled"),
     )  # fmt: skip
 
@@ -332,7 +325,11 @@ def _alone(
 
 
 def _made(
-    accounts: Accounts, account: int, venue: Venue, markets: Iterable[int], prices: tuple[PriceMap | None, ...]
+    accounts: Accounts,
+    account: int,
+    venue: Venue,
+    markets: Iterable[int],
+    prices: tuple[PriceMap, PriceMap | None, PriceMap | None, PriceMap | None],
 ) -> SmallAccount:
     """Make a small account of an account row, with rows in these markets."""
     must_be_perpetual(venue, "a small account")
@@ -358,7 +355,7 @@ def _made(
     state = state._replace(
         open_bid=position["open_bid"], open_ask=position["open_ask"], open_orders=columns.open_orders[[account]]
     )
-    read = Prices.read(venue, alone, *prices)  # type: ignore[arg-type]
+    read = Prices.read(venue, alone, *prices)
     for name, held, price, symbols in (
         ("marks", market, read.mark, venue.markets.symbol), ("asset_prices", asset, read.asset, venue.assets.symbol)
     ):  # fmt: skip
@@ -417,10 +414,6 @@ def _ratios(ratios: Iterable[Fraction | None]) -> tuple[Int, Int]:
     pairs = [(0, 1) if ratio is None else (ratio.numerator, ratio.denominator) for ratio in ratios]
     num, den = np.array(pairs, np.int64).reshape(-1, 2).T
     return num.copy(), den.copy()
-
-
-def _whole_quanta(amount: Fraction | None, venue: Venue) -> int:
-    return AMOUNT_LIMIT if amount is None else min(floor(amount / venue.settle_quantum), AMOUNT_LIMIT)
 
 
 @kernel

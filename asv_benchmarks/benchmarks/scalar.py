@@ -16,7 +16,7 @@ TICKS = 1_000_000
 MARKET, LOTS, ENTRY = "BTC_USDC_PERP", 100_000, 100_000.0
 
 
-@numba.njit(nogil=True)  # noqa: TID251 - as a user's is
+@numba.njit(nogil=True)
 def by_rules(account: scalar.SmallAccount, market: int, marks: np.ndarray) -> int:
     """Ticks at which the account is not safe."""
     unsafe = 0
@@ -26,7 +26,7 @@ def by_rules(account: scalar.SmallAccount, market: int, marks: np.ndarray) -> in
     return unsafe
 
 
-@numba.njit(nogil=True)  # noqa: TID251 - as a user's is
+@numba.njit(nogil=True)
 def by_hand(cash: float, quantity: float, entry: float, base: float, factor: float, marks: np.ndarray) -> int:
     """The same of one position whose margin function is a square root: no doubt of float64 is looked for."""
     unsafe = 0

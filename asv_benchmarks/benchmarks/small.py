@@ -18,7 +18,7 @@ POSITIONS, TICKS, LOOKS, SECOND = 10, 2_000, 1_000_000, 10**9
 START = 1_760_000_100 * SECOND  # nothing falls due within the ticks but what a second brings
 
 
-@numba.njit  # noqa: TID251 - as a user's is
+@numba.njit
 def look_often(account: int, state: AccountColumns, prices: PriceArrays, looks: int) -> tuple[int, float]:
     """How often an account is not safe, and its highest initial margin ratio; a market moves before each look."""
     unsafe, highest, markets = 0, 0.0, prices.price_per_lot.size

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._limits import POSITION_LIMIT
-from .._typing import Bool, Int
+from .._typing import Int
 from ..accrual import entry_interest
 from ..boundary import RiskDataError, exact, natural
 from ..kernels import activity as kernels
@@ -124,7 +124,7 @@ class Hands(NamedTuple):
     """State, room behind it, ledger, rules and prices that actions are carried out with.
 
     Of the ledger only what it remembers of slices changes: `add_to_ledger` adds the rows. ``prices`` are those of the
-    last tick, None before the first; ``rules`` and ``pooled`` as of the kernels.
+    last tick, None before the first; ``rules`` as of the kernels.
     """
 
     state: Accounts
@@ -133,8 +133,12 @@ class Hands(NamedTuple):
     venue: Venue
     prices: Prices | None
     rules: Int
-    pooled: Bool
     reduce_only: ReduceOnly
+
+    @property
+    def checked_prices(self) -> Prices:
+        """Prices that the venue checks with: before the first tick none is known."""
+        return self.prices or Prices.incomplete(self.venue, Tick(0, {}))
 
 
 @dataclass
@@ -215,9 +219,7 @@ class _Carrying:
     def __init__(self, hands: Hands, actions: Actions, is_checked: bool, tick: int) -> None:
         self.hands, self.actions, self.tick = hands, actions, tick
         self.state, self.venue = hands.state, hands.venue
-        self.prices = None
-        if is_checked:
-            self.prices = hands.prices or Prices.incomplete(hands.venue, Tick(0, {}))
+        self.prices = hands.checked_prices if is_checked else None
         self.folded = None if self.prices is None else folded(self.prices)
         self.written = np.empty((len(actions.matrix) + 1 + len(actions.matrix) // 8, kernels.ROW_WIDTH), np.int64)
         self.progress = np.zeros(kernels.PROGRESS_SIZE, np.int64)
@@ -259,7 +261,7 @@ class _Carrying:
         reduce_only = hands.reduce_only.of(state)
         while n < len(matrix):
             kernels.carry_out(
-                n, len(matrix), is_sure, matrix, state.columns, state.orders.columns, hands.rules, hands.pooled,
+                n, len(matrix), is_sure, matrix, state.columns, state.orders.columns, hands.rules, self.venue.pooled,
                 reduce_only, self.folded, self.written, progress,
             )  # fmt: skip
             _, n, status, _ = progress.tolist()
@@ -267,8 +269,7 @@ class _Carrying:
             if status == kernels.DONE:
                 return
             if status == kernels.ROOM:
-                more = np.empty((len(self.written) + len(reduce_only) + 64, kernels.ROW_WIDTH), np.int64)
-                self.written = np.concatenate([self.written, more])
+                self._make_room(len(reduce_only) + 1)
             elif status == kernels.NO_ROW:
                 self._undo_rows()
                 self._grow()
@@ -325,23 +326,23 @@ class _Carrying:
         assert prices is not None
         return model_of(self.venue).account(self.state, account, prices).status != SAFE
 
-    def _must_not_be_liquidating(self, n: int) -> None:
+    def _needs_margin(self, n: int) -> bool:
+        """Whether the account of an action has exposure; what it holds must have prices then."""
         account, columns = int(self.actions.matrix[n, kernels.ACCOUNT]), self.state.columns
         if not kernels.is_exposed(account, columns):
-            return
+            return False
         if kernels.lacks_price(account, columns, self.folded):
             raise self._refusal(n, kernels.NO_PRICE)
-        if self._is_liquidating(account):
+        return True
+
+    def _must_not_be_liquidating(self, n: int) -> None:
+        if self._needs_margin(n) and self._is_liquidating(int(self.actions.matrix[n, kernels.ACCOUNT])):
             raise self._refusal(n, kernels.LIQUIDATING)
 
     def _must_cover(self, n: int) -> None:
-        account, columns, prices = int(self.actions.matrix[n, kernels.ACCOUNT]), self.state.columns, self.prices
-        if not kernels.is_exposed(account, columns):
-            return
-        if kernels.lacks_price(account, columns, self.folded):
-            raise self._refusal(n, kernels.NO_PRICE)
+        account, prices = int(self.actions.matrix[n, kernels.ACCOUNT]), self.prices
         assert prices is not None
-        if not model_of(self.venue).covers_initial_margin(self.state, account, prices):
+        if self._needs_margin(n) and not model_of(self.venue).covers_initial_margin(self.state, account, prices):
             raise self._refusal(n, kernels.NOT_COVERED)
 
     def _write(self, n: int, kind: int, lots: int = 0) -> None:
@@ -428,10 +429,6 @@ class _Carrying:
     def _redeem(self, n: int) -> None:
         columns, quanta = self.state.columns, int(self.actions.matrix[n, kernels.AMOUNT])
         asset, row = self.actions.matrix[n, (kernels.ITEM, kernels.ROW)].tolist()
-        if row < 0 or columns.lent[row] < quanta:
-            raise self._refusal(n, kernels.NOT_LENT)
-        if int(columns.free[row]) + quanta >= POSITION_LIMIT:
-            raise self._refusal(n, kernels.TOO_MUCH_MONEY)
         if self.prices is not None:
             room = Pools(self.venue, self.state).redeemable(asset)
             if room is not None and quanta > room:
@@ -458,7 +455,7 @@ class _Carrying:
                 raise self.actions.refusal(n, "quantity", "must be at most what the pool lends now")
         columns.free[row] -= quanta
         self._write(n, kernels.BORROW)
-        if self.venue.pools[asset] is not None:
+        if self.venue.pooled[asset]:
             pools.refresh()
             interest = entry_interest(pools, asset, quanta, int(self.actions.time[n]))
             if interest:

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..kernels import activity as kernels
 from ..margin import folded
-from ..market import Prices, Tick
 from ..state import NOBODY_OPENED
 from ..venue import Venue
 from .account import Fill
@@ -124,12 +123,9 @@ class QuickFills:
         self._is_checked, self._count, self._rows = is_checked, 0, 0
         if venue is not self._venue:
             self._venue, self._trades = venue, _trades(venue)
-        prices = None
-        if is_checked:
-            prices = folded(hands.prices or Prices.incomplete(venue, Tick(0, {})))
-        state = hands.state
+        state, prices = hands.state, folded(hands.checked_prices) if is_checked else None
         self._arguments = (
-            state.columns, state.orders.columns, hands.rules, hands.pooled, hands.reduce_only.of(state), prices
+            state.columns, state.orders.columns, hands.rules, venue.pooled, hands.reduce_only.of(state), prices
         )  # fmt: skip
         self._progress[:] = 0
 

@@ -30,15 +30,15 @@ from .. import scalar
 from .._typing import Float, Int
 from ..boundary import RiskDataError
 from ..kernels import host_rules
+from ..kernels._jit import host_function
 from ..kernels.host_rules import BALANCE, FEE, LOTS, NOT_LOTS, OTHER_CONTRACT, VALUE, VOLUME
 from ..market import PriceMap
 from ..scalar import SmallAccount, SmallBooks
 from ..venue import Venue
-from .by_address import ByAddress, account_of_markets, fee_rate, njit
+from .by_address import FILLED, SHORTFALL, UNFILLED, ByAddress, asset_of, fee_rate, must_liquidate, shared_fields
 
 __all__ = ["HostAccount", "allows_order", "enforce_margin", "equity", "follow", "mmr", "open_account", "pay_funding"]
 
-_FILLED, _UNFILLED, _SHORTFALL = range(3)
 _FOREVER = np.int64(2**63 - 1)
 _FIRST_ORDER = 1 << 40
 
@@ -60,7 +60,7 @@ class HostAccount(NamedTuple):
     reach           int64         ()      ticks from the best price in which levels are looked for
     next_order      int64         (1,)    id of the next order
     totals          int64         (3,)    lots filled, lots that no book took, shortfall in quanta of the settle asset
-    saved           int64         (9, X)  scratch
+    spare           SmallAccount  ()      scratch
     mark, follow, margin, takes, fund, set_book, liquidate  functions  ()  the rules
     ==============  ============  ======  ===========================================================================
     """
@@ -78,7 +78,7 @@ class HostAccount(NamedTuple):
     reach: int
     next_order: Int
     totals: Int
-    saved: Int
+    spare: SmallAccount
     mark: ByAddress
     follow: ByAddress
     margin: ByAddress
@@ -131,61 +131,42 @@ def open_account(
         A tick or lot size of an asset is not that of its market, a market is inverse, settles in another asset than the
         venue or occurs twice, the policy has an `account_cap`, or as of `riskcore.scalar.small_account`.
     """
-    account, rows = account_of_markets(venue, markets, marks, cash, int(hbt.num_assets))
-    tick_size, lot_size = venue.markets.tick_size[rows], venue.markets.step_size[rows]
+    assets = int(hbt.num_assets)
+    fields = shared_fields(
+        venue, markets, marks, cash, assets, 1 if fill_at_host else levels, fill_at_host=fill_at_host
+    )
     for asset, symbol in enumerate(markets):
-        depth = hbt.depth(asset)
-        for name, size, own in (
-            ("tick_size", depth.tick_size, tick_size[asset]),
-            ("lot_size", depth.lot_size, lot_size[asset]),
-        ):
+        for name in ("tick_size", "lot_size"):
+            size, own = getattr(hbt.depth(asset), name), fields[name][asset]
             if abs(size / own - 1.0) > 1e-9:
                 raise RiskDataError("hbt", f"asset {asset}, {name}", f"must be {own:g}, that of {symbol}", value=size)
-    books = scalar.small_books(venue, account, 1 if fill_at_host else levels)
-    if fill_at_host:
-        books = books._replace(rounds=min(books.rounds, 1))
-    assets = len(rows)
-    seen, traded, side = np.zeros((assets, 3), np.int64), np.zeros((assets, 2)), np.zeros(1, np.int64)
-    saved = np.zeros((9, len(account.fees) + len(account.state.free)), np.int64)
+    account, seen, traded = fields["account"], np.zeros((assets, 3), np.int64), np.zeros((assets, 2))
     return HostAccount(
-        account=account,
-        books=books,
-        market=rows,
-        tick_size=tick_size,
-        lot_size=lot_size,
-        quantum=float(account.prices.settle_quantum),
-        fill_at_host=fill_at_host,
+        **fields,
         seen=seen,
         traded=traded,
         levels=np.zeros((4, levels), np.int64),
         reach=reach,
         next_order=np.array([_FIRST_ORDER]),
-        totals=np.zeros(3, np.int64),
-        saved=saved,
-        mark=ByAddress(scalar.set_mark, account, 0, 0.0),
         follow=ByAddress(host_rules.follow_trades, 0, 0.0, np.zeros(4), account, seen[0], traded[0]),
-        margin=ByAddress(host_rules.margin_of, account),
-        takes=ByAddress(host_rules.takes_order, 0, 0, 0, 0, account),
         fund=ByAddress(scalar.pay_funding, account, 0, 0.0),
-        set_book=ByAddress(scalar.set_book, account, books, 0, side, side, side, side),
-        liquidate=ByAddress(host_rules.liquidate_for_host, True, account, books, saved),
     )
 
 
-@njit
+@host_function
 def equity(host: HostAccount) -> float:
     """Return the equity of the account at the marks of the last call of `follow`, units of the settle asset."""
     return host.margin(host.account).equity * host.quantum
 
 
-@njit
+@host_function
 def mmr(host: HostAccount) -> float:
     """Return the maintenance margin ratio of the account at the marks of the last call of `follow`."""
     sums = host.margin(host.account)
     return scalar.margin_ratio(sums.maintenance, sums.equity, sums.exposure)
 
 
-@njit
+@host_function
 def follow(hbt: Any, host: HostAccount) -> None:
     """Carry over what was traded since the last call, and the middles of the books as marks.
 
@@ -222,7 +203,7 @@ def follow(hbt: Any, host: HostAccount) -> None:
             raise ValueError("a trade of hftbacktest is not of a linear asset with a contract size of 1")
 
 
-@njit
+@host_function
 def enforce_margin(hbt: Any, host: HostAccount) -> bool:
     """Follow the backtest, and liquidate the account where its maintenance margin ratio is 100 % or above.
 
@@ -249,16 +230,13 @@ def enforce_margin(hbt: Any, host: HostAccount) -> bool:
     filling, in place of the taker fee of hftbacktest. A loss beyond the cash of the account is the venue's: the balance
     of the first asset is raised by it, and ``host.totals[2]`` has it in quanta.
     """
-    cancelled = False
-    while True:
-        follow(hbt, host)
-        sums = host.margin(host.account)
-        if not (sums.exposure > 0.0 and sums.maintenance >= sums.equity):
-            return cancelled
-        if cancelled:
-            break
-        _cancel_orders(hbt, host.market.size)
-        cancelled = True
+    follow(hbt, host)
+    if not must_liquidate(host):
+        return False
+    _cancel_orders(hbt, host.market.size)
+    follow(hbt, host)
+    if not must_liquidate(host):
+        return True
     account, books, rows = host.account, host.books, host.books.rows
     for n in range(host.market.size):
         bids, asks = _read_book(hbt.depth(n), host.lot_size[n], host.reach, books.book.offset[1], host.levels)
@@ -266,12 +244,10 @@ def enforce_margin(hbt: Any, host: HostAccount) -> bool:
             account, books, host.market[n],
             host.levels[0][:bids], host.levels[1][:bids], host.levels[2][:asks], host.levels[3][:asks],
         )  # fmt: skip
-    done = host.liquidate(host.fill_at_host, account, books, host.saved)
+    done = host.liquidate(host.fill_at_host, account, books, host.spare)
     filled = np.int64(0)
     for row in range(done.rows):
-        n = 0
-        while host.market[n] != rows.market[row]:
-            n += 1
+        n = asset_of(rows.market[row], host.market)
         if rows.lots[row] != 0 and host.fill_at_host:
             order = host.next_order[0]
             host.next_order[0] += 1
@@ -282,22 +258,21 @@ def enforce_margin(hbt: Any, host: HostAccount) -> bool:
             money, fee = rows.flow[row] * host.quantum, rows.fee[row] * host.quantum
             _write_trade(hbt, n, rows.lots[row] * host.lot_size[n], money, fee)
             filled += abs(rows.lots[row])
-    host.totals[_FILLED] += filled
-    host.totals[_UNFILLED] += done.open_lots
+    host.totals[FILLED] += filled
+    host.totals[UNFILLED] += done.open_lots
     if host.fill_at_host:
         follow(hbt, host)
-        for p in range(account.state.lots.size):
-            if account.state.lots[p] != 0:
-                return True
-        done = host.liquidate(False, account, books, host.saved)  # no position is left: it ends the account
-    host.totals[_SHORTFALL] += done.shortfall
+        if np.any(account.state.lots):
+            return True
+        done = host.liquidate(False, account, books, host.spare)  # no position is left: it ends the account
+    host.totals[SHORTFALL] += done.shortfall
     hbt.state_values(0).arr[0].balance += done.shortfall * host.quantum
     for n in range(host.market.size):
         _remember(hbt, n, account.state.lots[account.row[host.market[n]]], host.quantum, host.seen, host.traded)
     return True
 
 
-@njit
+@host_function
 def allows_order(hbt: Any, host: HostAccount, asset: int, quantity: float) -> bool:
     """Return whether the venue takes an order: it raises no exposure, or the initial margin ratio stays below 100 %.
 
@@ -326,7 +301,7 @@ def allows_order(hbt: Any, host: HostAccount, asset: int, quantity: float) -> bo
     return host.takes(host.market[asset], bid, ask, lots, host.account)
 
 
-@njit
+@host_function
 def pay_funding(hbt: Any, host: HostAccount, asset: int, rate: float) -> float:
     """Pay the funding of an asset at the present mark, which hftbacktest does not know.
 
@@ -353,7 +328,7 @@ def pay_funding(hbt: Any, host: HostAccount, asset: int, rate: float) -> float:
     return quanta * host.quantum
 
 
-@njit
+@host_function
 def _remember(hbt: Any, n: int, lots: int, quantum: float, seen: Int, traded: Float) -> None:
     """Take the present state of an asset as carried over."""
     values = hbt.state_values(n)
@@ -363,7 +338,7 @@ def _remember(hbt: Any, n: int, lots: int, quantum: float, seen: Int, traded: Fl
     traded[n, VOLUME], traded[n, VALUE] = values.trading_volume, values.trading_value
 
 
-@njit
+@host_function
 def _write_trade(hbt: Any, n: int, quantity: float, money: float, fee: float) -> None:
     """Write a fill of the account to the state of hftbacktest."""
     state = hbt.state_values(n).arr
@@ -375,7 +350,7 @@ def _write_trade(hbt: Any, n: int, quantity: float, money: float, fee: float) ->
     state[0].trading_value += abs(money)
 
 
-@njit
+@host_function
 def _open_lots(values: Any, lot_size: float) -> Any:
     """Lots of the open purchases and sales of an asset, those on their way to the exchange among them."""
     bid, ask = np.int64(0), np.int64(0)
@@ -390,7 +365,7 @@ def _open_lots(values: Any, lot_size: float) -> Any:
     return bid, ask
 
 
-@njit
+@host_function
 def _cancel_orders(hbt: Any, assets: int) -> None:
     """Cancel the open orders of all assets, those on their way to the exchange as soon as they are there."""
     for n in range(assets):
@@ -410,7 +385,7 @@ def _cancel_orders(hbt: Any, assets: int) -> None:
                 hbt.cancel(n, ids[i], True)
 
 
-@njit
+@host_function
 def _read_book(depth: Any, lot_size: float, reach: int, most: int, levels: Int) -> Any:
     """Copy the best levels of a local depth; returns the numbers of bids and of asks."""
     bids = asks = 0
@@ -428,7 +403,7 @@ def _read_book(depth: Any, lot_size: float, reach: int, most: int, levels: Int) 
     return bids, asks
 
 
-@njit
+@host_function
 def _send_slice(hbt: Any, n: int, order: int, lots: int, lot_size: float, fee_rate: float) -> bool:
     """Send a slice to the matching of hftbacktest, and charge the fee of the policy; returns whether it was filled."""
     before = hbt.state_values(n)

@@ -29,15 +29,16 @@ from .. import scalar
 from .._typing import Float, Int
 from ..boundary import RiskDataError
 from ..kernels import host_rules
+from ..kernels._jit import host_function
+from ..kernels.small_account import NOT_WHOLE, whole_units
 from ..market import PriceMap
 from ..scalar import SmallAccount, SmallBooks
 from ..venue import Venue
-from .by_address import ByAddress, account_of_markets, fee_rate, njit
+from .by_address import FILLED, SHORTFALL, UNFILLED, ByAddress, asset_of, fee_rate, must_liquidate, shared_fields
 
 __all__ = ["HostAccount", "allows_order_nb", "equity_nb", "is_liquidating_nb", "liquidation_order_nb", "open_account"]
 
 _PLANNED, _SENT, _GROUP, _LIQUIDATING = range(4)
-_FILLED, _UNFILLED, _SHORTFALL = range(3)
 _ROUNDING = 1e-9
 _CENT = 0.01
 
@@ -62,7 +63,7 @@ class HostAccount(NamedTuple):
     fixed_fee     float64       (R,)    amount beside them, settle units
     at            int64         (4,)    orders planned and sent, present group, whether the bar liquidates
     totals        int64         (3,)    lots filled, lots that no book took, shortfall in quanta of the settle asset
-    saved         int64         (9, X)  scratch
+    spare         SmallAccount  ()      scratch
     mark, fill, margin, takes, set_book, liquidate  functions  ()  the rules
     ============  ============  ======  ===============================================================================
     """
@@ -84,7 +85,7 @@ class HostAccount(NamedTuple):
     fixed_fee: Float
     at: Int
     totals: Int
-    saved: Int
+    spare: SmallAccount
     mark: ByAddress
     fill: ByAddress
     margin: ByAddress
@@ -135,53 +136,36 @@ def open_account(
     """
     if not 0.0 <= credit < np.inf:
         raise RiskDataError("credit", None, "must be a number >= 0: cash without end has no equity", value=credit)
-    account, rows = account_of_markets(venue, markets, marks, cash, len(markets))
-    books = scalar.small_books(venue, account, 1)
-    if fill_at_host:
-        books = books._replace(rounds=min(books.rounds, 1))
-    orders, side = len(books.rows.market), np.zeros(1, np.int64)
-    saved = np.zeros((9, len(account.fees) + len(account.state.free)), np.int64)
+    fields = shared_fields(venue, markets, marks, cash, len(markets), 1, fill_at_host=fill_at_host)
+    account, orders = fields["account"], len(fields["books"].rows.market)
     return HostAccount(
-        account=account,
-        books=books,
-        market=rows,
-        tick_size=venue.markets.tick_size[rows],
-        lot_size=venue.markets.step_size[rows],
-        quantum=float(account.prices.settle_quantum),
+        **fields,
         start=account.state.free[account.state.settle_row].copy(),
         credit=float(credit),
-        fill_at_host=fill_at_host,
-        seen=np.full(len(rows), -1),
+        seen=np.full(len(markets), -1),
         column=np.zeros(orders, np.int64),
         lots=np.zeros(orders, np.int64),
         price=np.zeros(orders),
         fee=np.zeros(orders),
         fixed_fee=np.zeros(orders),
         at=np.array([0, 0, -1, 0]),
-        totals=np.zeros(3, np.int64),
-        saved=saved,
-        mark=ByAddress(scalar.set_mark, account, 0, 0.0),
         fill=ByAddress(scalar.fill_position, account, 0, 0, 0.0, 0),
-        margin=ByAddress(host_rules.margin_of, account),
-        takes=ByAddress(host_rules.takes_order, 0, 0, 0, 0, account),
-        set_book=ByAddress(scalar.set_book, account, books, 0, side, side, side, side),
-        liquidate=ByAddress(host_rules.liquidate_for_host, True, account, books, saved),
     )
 
 
-@njit
+@host_function
 def equity_nb(host: HostAccount) -> float:
     """Return the equity of the account at the present marks, units of the settle asset."""
     return host.margin(host.account).equity * host.quantum
 
 
-@njit
+@host_function
 def is_liquidating_nb(host: HostAccount) -> bool:
     """Return whether the account was liquidating in the present bar: the strategy then sends no order."""
     return host.at[_LIQUIDATING] == 1
 
 
-@njit
+@host_function
 def allows_order_nb(host: HostAccount, column: int, size: float) -> bool:
     """Return whether the venue takes an order: it raises no exposure, or the initial margin ratio stays below 100 %.
 
@@ -200,7 +184,7 @@ def allows_order_nb(host: HostAccount, column: int, size: float) -> bool:
     return taken
 
 
-@njit
+@host_function
 def liquidation_order_nb(c: Any, host: HostAccount, depth: Any, half_spread: float) -> Any:
     """Follow the group, and return the next order of a liquidation, or the column -1.
 
@@ -240,8 +224,7 @@ def liquidation_order_nb(c: Any, host: HostAccount, depth: Any, half_spread: flo
             close = flex_select_auto_nb(c.close, c.i, c.from_col + column, c.flex_2d)
             if close > 0.0:
                 host.mark(host.account, host.market[column], close)
-        sums = host.margin(host.account)
-        if sums.exposure > 0.0 and sums.maintenance >= sums.equity:
+        if must_liquidate(host):
             _plan(c, host, depth, half_spread)
     if at[_SENT] == at[_PLANNED]:
         return -1, order_nothing_nb()
@@ -256,7 +239,7 @@ def liquidation_order_nb(c: Any, host: HostAccount, depth: Any, half_spread: flo
     )
 
 
-@njit
+@host_function
 def _begin_bar(c: Any, host: HostAccount) -> None:
     """Begin a bar, and at the first one of a group the account anew."""
     at, account = host.at, host.account
@@ -272,7 +255,7 @@ def _begin_bar(c: Any, host: HostAccount) -> None:
     at[_PLANNED], at[_SENT], at[_LIQUIDATING] = 0, 0, 0
 
 
-@njit
+@host_function
 def _follow(c: Any, host: HostAccount) -> None:
     """Carry over the orders that vectorbt filled since the last call, and compare its cash with the account's."""
     at, state = host.at, host.account.state
@@ -283,8 +266,8 @@ def _follow(c: Any, host: HostAccount) -> None:
             continue
         host.seen[column] = record
         order = c.order_records[record]
-        lots = np.int64(np.rint(order.size / host.lot_size[column]))
-        if abs(order.size / host.lot_size[column] - lots) > 1e-6:
+        lots = whole_units(order.size, host.lot_size[column])
+        if lots == NOT_WHOLE:
             raise ValueError("the size of an order is no whole number of lots of its market")
         if order.side == OrderSide.Sell:
             lots = -lots
@@ -301,7 +284,7 @@ def _follow(c: Any, host: HostAccount) -> None:
             raise ValueError("the cash of vectorbt is not that of the account: init_cash must be its cash and credit")
 
 
-@njit
+@host_function
 def _plan(c: Any, host: HostAccount, depth: Any, half_spread: float) -> None:
     """Size the liquidation of the bar, and keep its orders."""
     account, books, rows = host.account, host.books, host.books.rows
@@ -316,14 +299,12 @@ def _plan(c: Any, host: HostAccount, depth: Any, half_spread: float) -> None:
             lots[0] = host_rules.whole_part(quantity, host.lot_size[column])
             levels = 1 if lots[0] > 0 and bid[0] > 0 else 0
         host.set_book(account, books, host.market[column], bid[:levels], lots[:levels], ask[:levels], lots[:levels])
-    done = host.liquidate(host.fill_at_host, account, books, host.saved)
+    done = host.liquidate(host.fill_at_host, account, books, host.spare)
     planned, rebate = 0, done.shortfall * host.quantum
     for row in range(done.rows):
         if rows.lots[row] == 0:
             continue
-        column = 0
-        while host.market[column] != rows.market[row]:
-            column += 1
+        column = asset_of(rows.market[row], host.market)
         host.column[planned], host.lots[planned] = column, rows.lots[row]
         size, value = abs(rows.lots[row]) * host.lot_size[column], abs(rows.flow[row]) * host.quantum
         if host.fill_at_host:
@@ -331,10 +312,10 @@ def _plan(c: Any, host: HostAccount, depth: Any, half_spread: float) -> None:
             rebate += host.fee[planned] * value - rows.fee[row] * host.quantum  # a fee is not cut to the equity left
         else:
             host.price[planned], host.fixed_fee[planned] = value / size, rows.fee[row] * host.quantum
-        host.totals[_FILLED] += abs(rows.lots[row])
+        host.totals[FILLED] += abs(rows.lots[row])
         planned += 1
     if planned > 0 and done.open_lots == 0:
         host.fixed_fee[planned - 1] -= rebate
-        host.totals[_SHORTFALL] += np.int64(np.rint(rebate / host.quantum))
-    host.totals[_UNFILLED] += done.open_lots
+        host.totals[SHORTFALL] += np.int64(np.rint(rebate / host.quantum))
+    host.totals[UNFILLED] += done.open_lots
     host.at[_PLANNED], host.at[_LIQUIDATING] = planned, 1

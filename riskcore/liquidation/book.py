@@ -26,20 +26,6 @@ from ..venue import Policy, Venue
 from .tick_state import TickState
 
 _UNLIMITED = AMOUNT_LIMIT
-_WHOLE = (
-    "account",
-    "market",
-    "event",
-    "reason",
-    "requested",
-    "lots",
-    "flow",
-    "cost",
-    "entry",
-    "fee",
-    "fee_num",
-    "fee_den",
-)
 _EVENT = np.array([EVENT[name] for name in slice_rounds.EVENTS])
 _REASON = np.array([REASON[name] for name in slice_rounds.ROW_REASONS])
 _POSITION_ORDER = {"relief": slice_size.RELIEF, "largest": slice_size.LARGEST, "pro_rata": slice_size.PRO_RATA}
@@ -57,7 +43,7 @@ def sell_slices(state: TickState, round_number: int) -> None:
     venue, account_count, position_count = state.venue, len(accounts), len(rows)
     room = np.full(account_count, _UNLIMITED)
     if venue.policy.account_cap is not None:
-        cap = min(floor(venue.policy.account_cap / venue.settle_quantum), _UNLIMITED)
+        cap = cap_quanta(venue.policy.account_cap, venue)
         room[:] = [max(cap - state.ledger.sold.get(a, 0), 0) for a in accounts.tolist()]
     queue = SliceQueue(
         account=accounts,
@@ -72,9 +58,7 @@ def sell_slices(state: TickState, round_number: int) -> None:
         surplus=np.empty(position_count),
         score=np.empty(position_count, np.float32),
     )
-    columns_of_rows: dict[str, Any] = {name: np.empty(2 * position_count, np.int64) for name in _WHOLE}
-    columns_of_rows |= {name: np.empty(2 * position_count) for name in ("before", "after")}
-    done = SliceRows(written=np.zeros(1, np.int64), **columns_of_rows)
+    done = slice_rows(2 * position_count)
     columns = state.accounts.columns
     if venue.policy.account_order == "pro_rata":
         slice_rounds.send_shared(queue, columns, folded(state.prices), state.rules, state.book, done)
@@ -111,14 +95,13 @@ def used_books(accounts: Accounts, selected: Int, venue: Venue) -> Bool:
 
 def slice_rules(venue: Venue, prices: Prices, used: Bool) -> SliceRules:
     """Rules of the slices at a tick's prices, in whole numbers; of the markets whose books are used."""
-    policy, markets, quantum = venue.policy, venue.markets, venue.settle_quantum
+    policy, markets = venue.policy, venue.markets
     lot_value = [
         None if np.isnan(mark + prices.asset[settle]) or not used[m] else _lot_value(venue, prices, m)
         for m, (mark, settle) in enumerate(zip(prices.mark, markets.settle, strict=True))
     ]
     floor_lots = [1 if w is None else min(ceil(policy.min_slice_notional / w), _UNLIMITED) for w in lot_value]
     lot_quanta = np.array([1 if w is None else _lot_quanta(venue, w) for w in lot_value], np.int64)
-    cap = _UNLIMITED if policy.market_cap is None else min(floor(policy.market_cap / quantum), _UNLIMITED)
     return SliceRules(
         fraction_num=policy.slice_fraction.numerator,
         fraction_den=policy.slice_fraction.denominator,
@@ -136,8 +119,20 @@ def slice_rules(venue: Venue, prices: Prices, used: Bool) -> SliceRules:
         value_den=markets.value_den,
         value_unit=markets.value_num / markets.value_den,
         lot_quanta=lot_quanta,
-        market_room=cap // lot_quanta,
+        market_room=cap_quanta(policy.market_cap, venue) // lot_quanta,
     )
+
+
+def cap_quanta(cap: Fraction | None, venue: Venue) -> int:
+    """Quanta of the venue's settle asset of a cap, rounded down; without a cap more than there can be."""
+    return _UNLIMITED if cap is None else min(floor(cap / venue.settle_quantum), _UNLIMITED)
+
+
+def slice_rows(count: int) -> SliceRows:
+    """Room for rows that rounds of slices write, none written yet."""
+    columns: dict[str, Any] = {name: np.empty(count, np.int64) for name in SliceRows._fields}
+    columns |= {name: np.empty(count) for name in ("before", "after")}
+    return SliceRows(**columns | {"written": np.zeros(1, np.int64)})
 
 
 def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, books: Books, used: Bool) -> BookColumns:

@@ -15,8 +15,7 @@ from .tick_state import TickState, largest_passing
 
 def settle_lends(state: TickState) -> None:
     """Settle lends of liquidating lenders with borrowers, at the index: no account's equity changes."""
-    pooled = np.array([pool is not None for pool in state.venue.pools])
-    columns = state.accounts.columns
+    pooled, columns = state.venue.pooled, state.accounts.columns
     held, _ = state.accounts.balance_rows(state.selected)
     if not (pooled[columns.asset[held]] & (columns.lent[held] > 0)).any():
         return

@@ -787,6 +787,11 @@ class Venue:
         return not self.markets.inverse.any() and len(self.money) == 1
 
     @cached_property
+    def pooled(self) -> Bool:
+        """Whether each asset has a pool, shape (K,)."""
+        return np.array([pool is not None for pool in self.pools])
+
+    @cached_property
     def due_periods(self) -> tuple[int, ...]:
         """Periods, nanoseconds, at whose multiples since the epoch interest, funding or realisation falls due."""
         hour = (_HOUR,) if any(self.pools) else ()
