@@ -62,7 +62,7 @@ def _digest_of_code() -> bytes:
     digest = hashlib.sha256()
     modules = [importlib.import_module(f"{__package__}.{path.stem}") for path in sorted(_FOLDER.glob("[!_]*.py"))]
     # and the operations of the sweep that the kernels are compiled with
-    lanes = [sys.modules.get(f"{__package__}.{name}") for name in ("_simd", "_scalar")]
+    lanes = [sys.modules.get(f"{__package__}.{name}") for name in ("_simd", "_scalar", "_columns")]
     for module in filter(None, [*modules, *lanes]):
         stem = module.__name__.rpartition(".")[2]
         for name, value in sorted(vars(module).items()):

@@ -1,16 +1,20 @@
 """Options and dated futures in the venue file, the tick, prices, accounts and files."""
 
+import json
 import math
 from contextlib import nullcontext
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import riskcore as rc
+from riskcore.cli import app
 from riskcore.margin import exact
 from riskcore.market import PriceTable
 from riskcore.venue import changed_venue, read_changes
@@ -274,7 +278,7 @@ def test_a_model_may_price_options_by_their_marks():
     marks = {PERP: 60_000.0, FUTURE: 60_300.0, CALL: 0.0, COIN: 0.0431}
     prices = rc.Prices.read(venue, accounts, tick(marks))
     assert prices.mark[:2].tolist() == [0.0431, 0.0]
-    with pytest.raises(rc.RiskDataError, match=r"^marks.BTC-60-C"):
+    with pytest.raises(rc.RiskDataError, match=r"^marks.BTC-60-C-BTC: an account holds it: a mark is needed, by which"):
         rc.Prices.read(venue, accounts, tick())
 
 
@@ -622,3 +626,86 @@ def test_the_policy_says_what_becomes_of_a_surface_with_arbitrage():
         venue = rc.load_venue(source(policy={"margin_model": "scenario", "surface_check": mode}))
         with check:
             rc.Prices.read(venue, nobody(venue), tick(volatilities={}, surface=steep))
+
+
+# The commands
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Write the input files of a command into a folder, and run it there."""
+    monkeypatch.chdir(tmp_path)
+    tables = {
+        "positions": [{"account": 1, "market": CALL, "quantity": -1, "entry_price": 2_900}],
+        "balances": [{"account": 1, "asset": "USDC", "quantity": 9_000}],
+        "marks": [{"time": TIME, "market": PERP, "mark_price": 60_000}],
+        "volatilities": [{"time": TIME, "market": CALL, "volatility": 0.55}],
+        "terms": [{"underlying": "BTC", "expiry": "2026-03-27", "forward": 60_300, "rate": 0.05}],
+    }
+    for name, rows in tables.items():
+        pd.DataFrame(rows).to_csv(f"{name}.csv", index=False)
+    (tmp_path / "venue.json").write_text(json.dumps(source([CALL_ROW, PERP_ROW])))
+    paths = [text for name in ("positions", "balances", "marks") for text in (f"--{name}", f"{name}.csv")]
+
+    def run(command, *arguments):
+        return CliRunner().invoke(app, [command, "--venue", "venue.json", *paths, *arguments])
+
+    return run
+
+
+OPTION_TABLES = ("--volatilities", "volatilities.csv", "--terms", "terms.csv")
+
+
+def test_sweep_reads_the_tables_of_options(files):
+    result = files("sweep", *OPTION_TABLES, "--out", "margins.csv", "--json")
+    assert result.exit_code == 0, result.output
+    table, venue = pd.read_csv("margins.csv"), rc.load_venue("venue.json")
+    accounts = rc.io.read_accounts(venue, "positions.csv", "balances.csv")
+    terms = [{"underlying": "BTC", "expiry": EXPIRY, "forward": 60_300.0, "rate": 0.05}]
+    margins = rc.sweep(accounts, venue, rc.Tick(TIME, {PERP: 60_000.0}, volatilities={CALL: 0.55}, terms=terms))
+    assert table["maintenance_margin"].tolist() == margins.maintenance_margin.tolist()
+    assert table["net_equity"].tolist() == pytest.approx([9_000 - 2_731.068756])
+    assert table["maintenance_margin"][0] == pytest.approx(
+        black_76(66_330.0, 6e4, 0.55, 14 / 365, 0.05, True) - black_76(60_300.0, 6e4, 0.55, 14 / 365, 0.05, True)
+    )
+
+
+def test_sweep_takes_another_margin_model(files):
+    model = json.dumps({"scenarios": [{"move": "0.2", "vol": "same"}]})
+    Path("model.json").write_text(model)
+    for margin_model in ("model.json", model):
+        result = files("sweep", *OPTION_TABLES, "--margin-model", margin_model, "--out", "margins.csv")
+        assert result.exit_code == 0, result.output
+        assert pd.read_csv("margins.csv")["maintenance_margin"][0] == pytest.approx(
+            black_76(72_360.0, 6e4, 0.55, 14 / 365, 0.05, True) - black_76(60_300.0, 6e4, 0.55, 14 / 365, 0.05, True)
+        )
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "line"),
+    [
+        ("sweep", (), f"marks.{CALL}, row time 2026-03-13 08:00:00+00:00: an account holds it: a forward"),
+        ("sweep", (*OPTION_TABLES, "--margin-model", "none"), "scenario_model, value 'none': must be"),
+        ("sweep", (*OPTION_TABLES, "--margin-model", "separable"), "venue.markets[1].imfFunction: a PERP market"),
+        ("sweep", ("--volatilities", "terms.csv"), "volatilities.time: the column is missing"),
+        ("replay", (), f"venue.markets.{CALL}.marketType, value 'OPTION': must be a perpetual: a replay knows no"),
+    ],
+)
+def test_a_command_refuses_in_one_line(files, command, arguments, line):
+    result = files(command, *arguments, "--out", "out.csv")
+    assert result.exit_code == 2
+    assert result.output.strip().splitlines()[-1].startswith(f"riskcore: {line}"), result.output
+    assert not Path("out.csv").exists()
+
+
+def test_an_input_is_not_written_over(files):
+    result = files("sweep", *OPTION_TABLES, "--out", "terms.csv")
+    assert result.output.strip().endswith("out, value 'terms.csv': must not be an input of the same command")
+
+
+def test_other_commands_read_the_tables_of_options(files):
+    result = files("liquidation-prices", *OPTION_TABLES, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["positions"] == 1
+    result = files("what-if", *OPTION_TABLES, "--shock", "all=-10%", "--json")
+    assert result.exit_code == 0, result.output

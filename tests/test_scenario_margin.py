@@ -184,6 +184,9 @@ def test_a_selection_is_that_of_the_sweep(name):
         for selection, table in zip(rc.select(accounts, venue, ticks, threads=threads), tables, strict=True):
             assert np.array_equal(selection.row, np.flatnonzero(table.liquidatable))
     assert np.array_equal(rc.select(accounts, venue, tick).row, np.flatnonzero(tables.rows[0].liquidatable))
+    screen = rc.Screen(accounts, venue)
+    for each, table in zip(ticks, tables, strict=True):
+        assert np.array_equal(screen.select(each).row, np.flatnonzero(table.liquidatable))
     for one, other in zip(rc.sweep_rows(accounts, venue, ticks), tables, strict=True):
         assert np.array_equal(one.maintenance_margin, other.maintenance_margin)
 

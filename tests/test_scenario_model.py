@@ -7,16 +7,27 @@ import warnings
 from fractions import Fraction as F
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import riskcore as rc
-from riskcore.scenario import Vol, preset_names, scenario_models_page, scenario_preset
+from riskcore.scenario import (
+    Instruments,
+    Portfolios,
+    ScenarioMarket,
+    ScenarioTable,
+    Vol,
+    preset_names,
+    scenario_models_page,
+    scenario_preset,
+)
 from riskcore.scenario.checks import discounts_in_order
 from riskcore.scenario.figures import decimal_text
 from riskcore.scenario.model import Discount
+from tests import scenario_vectors as vectors
 
 PAGE = Path(__file__).parents[1] / "docs" / "scenario_models.md"
 FIXED = [name for name in preset_names() if "history" not in scenario_preset(name)]
@@ -188,7 +199,7 @@ def test_the_page_is_current():
 
 
 def test_numbers_are_exact_however_they_are_written():
-    for text in ("0.1", 0.1, " +.1", "1/10", "1e-1"):
+    for text in ("0.1", 0.1, " +.1", "1/10", "1e-1", np.float64(0.1), F(1, 10)):
         assert rc.ScenarioModel.read({"scenarios": [{"move": text}]}).rows[0].move_of("BTC") == F(1, 10)
 
 
@@ -276,6 +287,7 @@ SHOCKS = {"up": "0.5", "down": "0.2"}
         ({"scenarios": [{"weight": "-1"}]}, "scenario_model.scenarios[0].weight, value '-1': must be at least 0"),
         ({"scenarios": ONE, "mm_factor": 0}, "scenario_model.mm_factor, value 0: must be more than 0"),
         ({"scenarios": ONE, "im_factor": "nan"}, "im_factor, value 'nan': must be a decimal or a fraction of at most"),
+        ({"scenarios": ONE, "im_factor": "\u0661"}, "must be a decimal or a fraction of at most 60 digits"),
         ({"scenarios": ONE, "im_factor": True}, "im_factor, value True: must be a number or the text of one"),
         ({"scenarios": ONE, "im_factor": "1/0"}, "im_factor, value '1/0': must be a decimal or a fraction"),
         ({"scenarios": ONE, "im_factor": "1e99"}, "im_factor, value '1e99': must be a decimal or a fraction"),
@@ -518,3 +530,104 @@ def test_discounts_said_to_be_in_order_are(discount, rates, years, rate):
     else:
         shorts.append((discount.base_short, years * (rate * discount.rate_mult_short + discount.rate_add_short)))
     assert all(base >= long[0] and power >= long[1] for base, power in shorts)
+
+
+# ---- Presets against other systems
+
+
+def figures_of(model):
+    """All figures but the rows and what a preset has beside the figures of an account."""
+    content = model.to_dict()
+    beside = ("scenarios", "grid", "tails", "range", "moves", "haircuts", "collateral_underlying")
+    return {name: value for name, value in content.items() if name not in (*beside, "collateral_in_scenarios")}
+
+
+def test_presets_have_the_figures_of_the_vectors(shared):
+    base = vectors.read_vectors(shared / "vectors", "derive.json")["parameters_base"]
+    base["OtherContingency"]["IM_PERP_PERCENT"] = round(base["OtherContingency"]["IM_PERP_PERCENT"], 12)
+    for name, content in (
+        ("derive", vectors.derive_model(base)),
+        ("pmrm1", vectors.first_derive_model()),
+        ("grid24", vectors.grid_model(0)),
+    ):
+        shipped, given_ = preset(name), rc.ScenarioModel.read(content)
+        assert figures_of(shipped) == figures_of(given_)
+        assert [row.vol for row in shipped.rows] == [row.vol for row in given_.rows]
+        for mine, other in zip(shipped.rows, given_.rows, strict=True):
+            assert float(mine.move_of("BTC")) == pytest.approx(float(other.move_of("BTC")), abs=1e-12)
+            assert float(mine.weight) == pytest.approx(float(other.weight), abs=1e-12)
+
+
+def test_a_preset_in_coin_gives_a_printed_reply(shared):
+    cases = vectors.read_vectors(shared / "vectors", "scenario_docs.json")["cases"]
+    case = vectors.buckets_case("reply", next(c for c in cases if c["id"] == "deribit-pme-doc-margin")["inputs"])
+    frame = case.frame().astype({"expiry": "Int64"})
+    instruments = Instruments.from_frame(frame)
+    market = ScenarioMarket.read(instruments, case.time, index=case.index, marks=case.marks)
+    sizes = pd.DataFrame({"account": "a", "market": list(case.sizes), "size": list(case.sizes.values())})
+    table = ScenarioTable.of(preset("buckets").replace(numeraire="BTC"), instruments, market)
+    found = table.requirements(Portfolios.from_frame(instruments, sizes)[0])
+    assert found.maintenance[0] == pytest.approx(0.050274504784, abs=2e-12)
+    assert found.initial[0] == pytest.approx(0.062843131, abs=1e-12)  # without orders, to 9 decimals
+    assert found.worst[0] == 0
+
+
+def option_book():
+    """Perpetuals, a future, options of three strikes and a balance of coins, and the data of a tick."""
+    now, day = 1_767_225_600 * 10**9, 86_400 * 10**9
+    rows = [("BTC-P", "PERP", "BTC", None), ("ETH-P", "PERP", "ETH", None), ("BTC-F", "DATED", "BTC", None)]
+    rows += [(f"{strike}{right}", "OPTION", "BTC", strike) for strike in (55_000, 60_000, 65_000) for right in "CP"]
+    frame = pd.DataFrame([*rows, ("BTC", "SPOT", "BTC", None)], columns=["market", "kind", "underlying", "strike"])
+    frame["expiry"] = pd.array([None, None, now + 90 * day, *[now + 30 * day] * 6, None], dtype="Int64")
+    frame["right"] = [None] * 3 + list("CPCPCP") + [None]
+    instruments = Instruments.from_frame(frame)
+    options = [name for name, kind, *_ in rows if kind == "OPTION"]
+    marks = {"BTC-P": 60_000.0, "ETH-P": 3_000.0, "BTC-F": 60_600.0, "BTC": 60_000.0} | dict.fromkeys(options, 2_500.0)
+    terms = pd.DataFrame(
+        {"underlying": "BTC", "expiry": [now + 30 * day, now + 90 * day], "forward": [60_300.0, 60_600.0], "rate": 0.05}
+    )
+    market = ScenarioMarket.read(
+        instruments,
+        now,
+        index={"BTC": 60_000.0, "ETH": 3_000.0},
+        marks=marks,
+        volatilities=dict.fromkeys(options, 0.6),
+        terms=terms,
+    )
+    return instruments, market
+
+
+@pytest.fixture(scope="module")
+def book():
+    return option_book()
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_book_of_options_has_a_requirement_with_the_traits_of_the_preset(name, book):
+    instruments, market = book
+    model = preset(name)
+    if any(row.shift_of("BTC") is None for row in model.rows):
+        model = model.replace(scan_range={"BTC": "9000", "ETH": "400"})
+    rng, count = np.random.default_rng(5), 40
+    one, other = rng.normal(0, 2, (2, count, len(instruments))) * (rng.random((2, count, len(instruments))) < 0.4)
+    one[:, -1], other[:, -1] = abs(one[:, -1]), abs(other[:, -1])  # the balance of coins
+    sizes = np.concatenate([one, other, (one + other) / 2, one + other, 3 * one])
+    accounts, rows = np.nonzero(sizes)
+    frame = pd.DataFrame(
+        {"account": accounts, "market": np.array(instruments.symbol)[rows], "size": sizes[accounts, rows]}
+    )
+    portfolios, ids = Portfolios.from_frame(instruments, frame)
+    found = ScenarioTable.of(model, instruments, market).requirements(portfolios)
+    maintenance, initial = np.zeros((2, len(sizes)))
+    maintenance[np.asarray(ids, int)], initial[np.asarray(ids, int)] = found.maintenance, found.initial
+    a, b, middle, total, triple = maintenance.reshape(5, count)
+    assert (maintenance >= 0).all()
+    assert (maintenance > 0).sum() > len(sizes) / 4
+    assert (initial >= maintenance).all()
+    slack = 1e-9 * (1 + a + b)
+    if model.traits.homogeneous:
+        assert (abs(triple - 3 * a) <= slack).all()
+    if model.traits.convex:
+        assert (middle <= (a + b) / 2 + slack).all()
+    if model.traits.subadditive:
+        assert (total <= a + b + slack).all()

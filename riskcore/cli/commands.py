@@ -270,6 +270,11 @@ def liquidation_prices_command(
     orders: OrdersFile = None,
     settings: SettingsFile = None,
     asset_prices: AssetPricesFile = None,
+    volatilities: VolatilitiesFile = None,
+    terms: TermsFile = None,
+    surface: SurfaceFile = None,
+    underlyings: UnderlyingsFile = None,
+    margin_model: MarginModel = None,
     time_unit: TimeUnit = "ns",
     threads: ThreadCount = None,
     out_file: Annotated[
@@ -279,11 +284,14 @@ def liquidation_prices_command(
 ) -> None:
     """Compute the liquidation price of every position, at the last time in the marks; show the nearest ones."""
     with _running():
-        files = _inputs(rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices)
+        files = _inputs(
+            rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices,
+            volatilities=volatilities, terms=terms, surface=surface, underlyings=underlyings,
+        )  # fmt: skip
         if out_file is not None:
             rc.io.output_file(out_file, rc.io.TABLES, files.values())
-        venue, accounts, ticks = _read(files, time_unit, as_json)
-        prices = _last_prices(ticks)
+        venue, accounts, ticks = _read(files, time_unit, as_json, margin_model)
+        prices = _last_prices(venue, ticks)
         with _spinner(as_json) as show:
             show("liquidation prices")
             table = rc.liquidation_prices(accounts, venue, **prices, threads=threads).to_frame()
@@ -312,6 +320,11 @@ def what_if_command(
     orders: OrdersFile = None,
     settings: SettingsFile = None,
     asset_prices: AssetPricesFile = None,
+    volatilities: VolatilitiesFile = None,
+    terms: TermsFile = None,
+    surface: SurfaceFile = None,
+    underlyings: UnderlyingsFile = None,
+    margin_model: MarginModel = None,
     shock: Annotated[
         list[str] | None,
         typer.Option(
@@ -337,11 +350,14 @@ def what_if_command(
     with _running():
         if not shock and fills is None and transfers is None:
             raise rc.RiskDataError("what-if", None, "needs --shock, --fills or --transfers")
-        files = _inputs(rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices)
+        files = _inputs(
+            rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices,
+            volatilities=volatilities, terms=terms, surface=surface, underlyings=underlyings,
+        )  # fmt: skip
         if out_file is not None:
             rc.io.output_file(out_file, rc.io.TABLES, (*files.values(), fills, transfers))
-        venue, accounts, ticks = _read(files, time_unit, as_json)
-        prices = _last_prices(ticks)
+        venue, accounts, ticks = _read(files, time_unit, as_json, margin_model)
+        prices = _last_prices(venue, ticks)
         traded, transferred = _table(fills, "fills", accounts), _table(transfers, "transfers", accounts)
         shocks = _shocks(shock or [], venue)
         with _spinner(as_json) as show:
@@ -627,14 +643,19 @@ def _read(
 def _with_model(path: Path, name: str) -> dict[str, Any]:
     """Content of a venue file with another margin model."""
     content: dict[str, Any] = rc.boundary.json_input.raw(path, "venue")
-    model = {} if name == "separable" else {"scenario_model": rc.load_scenario_model(name).to_dict()}
-    policy = content.get("policy") or {}
-    return content | model | {"policy": policy | {"margin_model": "scenario" if model else "separable"}}
+    if not isinstance(content, dict) or not isinstance(content.get("policy", {}), dict):
+        rc.load_venue(content)  # which refuses it
+    if name == "separable":
+        return content | {"policy": content.get("policy", {}) | {"margin_model": name}}
+    policy = content.get("policy", {}) | {"margin_model": "scenario"}
+    return content | {"scenario_model": rc.load_scenario_model(name).to_dict(), "policy": policy}
 
 
-def _last_prices(ticks: rc.market.TickTable) -> dict[str, Any]:
+def _last_prices(venue: rc.Venue, ticks: rc.market.TickTable) -> dict[str, Any]:
     """Prices of the last tick, as the functions of a single vector of prices take them."""
     tick = ticks.tick(len(ticks) - 1)
+    if venue.has_scenarios:
+        return {"prices": tick}
     return {
         "prices": tick.marks, "indexes": tick.indexes, "asset_prices": tick.asset_prices,
         "open_interest": tick.open_interest,
@@ -660,7 +681,11 @@ def _shocks(texts: list[str], venue: rc.Venue) -> dict[str, float] | None:
         shocks[symbol] = float(number)
     if "all" in shocks:
         names = dict.fromkeys((*venue.markets.symbol, *venue.assets.symbol), shocks.pop("all"))
-        del names[venue.settle_asset]
+        options = [
+            name for name, kind in zip(venue.markets.symbol, venue.markets.type, strict=True) if kind == "OPTION"
+        ]
+        for name in (venue.settle_asset, *options):  # an option has its value when its underlying has moved
+            del names[name]
         shocks = names | shocks
     return shocks
 

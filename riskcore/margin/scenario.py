@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .._typing import Bool, Float, Int
 
 _MAX_LOTS = 1 << 53
+_ONCE = RLock()
 _FEW = 64  # accounts below which equity is computed one by one
 _PLACES = Fraction(1, 10**40)  # what exact quotients are rounded to (`exact`)
 
@@ -109,12 +111,12 @@ class ScenarioMargin(MarginModel):
         self, accounts: Accounts, row: Int, prices: Prices, figures: Float, status: npt.NDArray[np.uint8]
     ) -> None:
         """Fill the margins of some accounts: equity by the packed sweep, requirements of all portfolios together."""
-        portfolios = portfolios_of(accounts, row, prices.folded(_without_parts).layout, prices)
+        portfolios = _portfolios(accounts, row, prices)
         self._fill(accounts, row, prices, portfolios, _equity(accounts, row, prices), figures, status)
 
     def liquidatable(self, accounts: Accounts, row: Int, prices: Prices) -> Bool:
         """Return whether the maintenance margin ratio of each of some accounts is 1 or more, decided exactly."""
-        portfolios = portfolios_of(accounts, row, prices.folded(_without_parts).layout, prices)
+        portfolios = _portfolios(accounts, row, prices)
         figures, status = np.empty((4, len(row))), np.empty(len(row), np.uint8)
         equity = _equity(accounts, row, prices)
         self._fill(accounts, row, prices, portfolios, equity, figures, status, initial_too=False)
@@ -158,7 +160,7 @@ class ScenarioMargin(MarginModel):
         """
         arrays = prices.folded(_without_parts)
         equity = _equity(accounts, row, prices)
-        portfolios, new = with_orders(portfolios_of(accounts, row, arrays.layout, prices), arrays.layout, market)
+        portfolios, new = with_orders(_portfolios(accounts, row, prices), arrays.layout, market)
         orders = portfolios.orders
         assert orders is not None
         orders.price[new] = prices.mark[market]
@@ -209,8 +211,8 @@ class _Exact:
         return required * self.numeraire + sum((self.borrow(row) for row in self.functions()), Fraction(0))
 
     def _requirements(self) -> Requirements:
-        row = np.array([self.account])
-        return self.table.requirements(portfolios_of(self.accounts, row, self.arrays.layout, self.prices), threads=1)
+        portfolio = _portfolios(self.accounts, np.array([self.account]), self.prices)
+        return self.table.requirements(portfolio, threads=1)
 
     def functions(self) -> list[int]:
         """Balance rows of the borrows that have a margin function of their own."""
@@ -290,6 +292,12 @@ def numeraire_price(prices: Prices) -> Fraction:
     """
     name = table_of(prices).model.numeraire
     return Fraction(1 if name == "settle" else exact.decimal(prices.asset[prices.venue.assets.row[name]]))
+
+
+def _portfolios(accounts: Accounts, row: Int, prices: Prices) -> Portfolios:
+    """Portfolios of some accounts; the first of several threads makes the table and the portfolios for all."""
+    with _ONCE:
+        return portfolios_of(accounts, row, prices.folded(_without_parts).layout, prices)
 
 
 def _equity(accounts: Accounts, row: Int, prices: Prices) -> tuple[Float, Float]:

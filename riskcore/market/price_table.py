@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Float, Int
-from ..boundary import RiskDataError, as_text, frames
+from ..boundary import RiskDataError, as_text, frames, timestamps
 from ..scenario import ScenarioMarket
 from ..state import Accounts, must_fit
 from ..venue import Venue
@@ -262,7 +262,7 @@ class PriceTable:
             raise RiskDataError("marks", None, "must have at least one tick")
         rows = []
         for tick in ticks:
-            with of_row(tick.time):
+            with of_row(_label(tick)):
                 rows.append(Prices.of_tick(venue, accounts, tick))
         return cls(
             time=pd.Index([tick.time for tick in ticks]),
@@ -372,6 +372,13 @@ class PriceTable:
         columns = {f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name not in _OF_ALL}
         scenarios = None if self.scenarios is None else self.scenarios[first:last]
         return replace(self, **columns, scenarios=scenarios)
+
+
+def _label(tick: Tick) -> Any:
+    """Time of a tick for messages: whole numbers since the epoch as a moment."""
+    if not isinstance(tick.time, int | np.integer) or timestamps.has_own_clock(nanoseconds := tick.nanoseconds()):
+        return tick.time
+    return pd.Timestamp(nanoseconds, tz="UTC")
 
 
 def is_table(prices: object) -> bool:

@@ -501,7 +501,7 @@ class Prices:
         market, asset = self.missing(accounts, delisted)
         if market is not None:
             if self.venue.markets.is_option[market]:
-                rule = "an account holds it: a forward and a volatility are needed, or a mark if the model asks for it"
+                rule = f"an account holds it: {scenario_data.needed(self.venue)}"
             raise RiskDataError("marks", self.venue.markets.symbol[market], rule)
         if asset is not None:
             symbol = self.venue.assets.symbol[asset]

@@ -191,6 +191,24 @@ def must_cover(venue: Venue, scenario: ScenarioMarket, accounts: Accounts) -> No
             raise RiskDataError("underlyings", instruments.underlyings[underlying], rule)
 
 
+def needed(venue: Venue) -> str:
+    """Return what the value of an option needs, for messages.
+
+    Parameters
+    ----------
+    venue : Venue
+        The venue.
+
+    Returns
+    -------
+    str
+        A clause.
+    """
+    if venue.scenario_model is not None and venue.scenario_model.price_source == "mark":
+        return "a mark is needed, by which the model prices options"
+    return "a forward and a volatility are needed"
+
+
 def _table(table: str, given: Any, underlyings: tuple[str, ...]) -> pd.DataFrame | None:
     """A table of the tick, in which every underlying is one of the venue."""
     frame = None if given is None else frames.rows_as_frame(table, given)

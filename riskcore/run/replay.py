@@ -16,7 +16,7 @@ from ..engine import Engine
 from ..market import NO_FUNDING, Books, TickTable
 from ..record import reader, run_folder
 from ..state import Accounts
-from ..venue import Venue
+from ..venue import Venue, must_be_perpetual
 
 _SAVE_SECONDS = 20.0
 
@@ -83,6 +83,7 @@ def replay(
     Engine(2 accounts, 2 ticks, last at 2025-10-10 21:01:00+00:00, fund 1,000.00 USDC)
     """
     accounts.units.must_fit(venue.units)
+    must_be_perpetual(venue, "a replay")
     ticks.venue.book_units.must_fit(venue.book_units, "ticks")
     path = Path(path)
     given = {name: dict(entry) for name, entry in (inputs or {}).items()}

@@ -12,13 +12,15 @@ from fractions import Fraction
 from functools import cache
 from typing import Annotated, Any, TypeAlias, TypeVar, cast, get_origin, get_type_hints
 
+import numpy as np
+
 from ..boundary import RiskDataError
 
 Reader: TypeAlias = Callable[[Any, str], Any]
 T = TypeVar("T")
 
 _DIGITS = 60
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?|[+-]?\d+/\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?|[+-]?\d+/\d+", re.ASCII)
 
 
 def wrong(path: str, rule: str, value: object = None) -> RiskDataError:
@@ -38,6 +40,8 @@ def number(
     range_ = f"must be {' and '.join(limits)}"
 
     def read(value: Any, path: str) -> Fraction:
+        if isinstance(value, np.generic):
+            value = value.item()
         if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | Fraction):
             raise wrong(path, "must be a number or the text of one", value)
         text = str(value).strip()

@@ -1150,8 +1150,12 @@ class ScenarioModel:
             }
         )
 
-    def __hash__(self) -> int:
+    @cached_property
+    def _hash(self) -> int:
         return hash(json.dumps(self.to_dict(), sort_keys=True))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __repr__(self) -> str:
         counted = f"{len(self.rows)} scenarios, {len(self.contingencies)} charges"

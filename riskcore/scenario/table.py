@@ -27,6 +27,7 @@ from . import requirement
 from .charges import Figures, charges_of, depeg_of
 from .instruments import Instruments, Kind
 from .model import OTHERS, ScenarioModel, Spreads
+from .plain import aligned
 from .portfolios import Portfolios
 from .record import (
     HOURS_PER_YEAR,
@@ -155,7 +156,9 @@ class ScenarioTable:
             return row
         return row - np.where(self.instruments.kind == Kind.OPTION, self.value, 0.0)[:, None]
 
-    def requirements(self, portfolios: Portfolios, *, initial: bool = True, threads: int | None = None) -> Requirements:
+    def requirements(
+        self, portfolios: Portfolios, *, initial: bool = True, worst: bool = True, threads: int | None = None
+    ) -> Requirements:
         """Requirements of portfolios.
 
         Parameters
@@ -165,6 +168,8 @@ class ScenarioTable:
         initial : bool
             Without, open orders and the scenarios of the initial requirement take no part: the initial requirement is
             that of the positions in the scenarios of the maintenance requirement.
+        worst : bool
+            Without, `Requirements.group_loss`, `worst` and `group` may be NaN and -1, which takes less time.
         threads : int, optional
             Number of threads; every core if it is not given. The bits do not depend on it.
 
@@ -197,7 +202,7 @@ class ScenarioTable:
         array([12000.])
         """
         self.must_cover(portfolios)
-        return requirement.requirements(portfolios, self.arrays, threads, initial)
+        return requirement.requirements(portfolios, self.arrays, threads, initial, worst)
 
     def losses(self, portfolios: Portfolios, first: int, last: int) -> Float:
         """Change of each group of some accounts in each scenario, with weights, dampeners and offsets.
@@ -389,14 +394,12 @@ class ScenarioTable:
             raise RiskDataError(table, name, f"an account holds it: {what} is needed")
 
 
-def moved_collateral(model: ScenarioModel, instruments: Instruments, underlying: Int) -> Bool:
-    """Whether each instrument is a spot balance that moves with an underlying in the scenarios."""
+def moved_collateral(model: ScenarioModel, instruments: Instruments, underlying: Int) -> tuple[Bool, Bool]:
+    """Whether each instrument is a spot balance that moves with an underlying: a positive one, and a borrow."""
     moved = model.collateral_in_scenarios
-    is_named = (
-        np.isin(instruments.symbol, moved) if isinstance(moved, tuple) else np.full(len(instruments), bool(moved))
-    )
-    found: Bool = (instruments.kind == Kind.SPOT) & is_named & (underlying >= 0)
-    return found
+    with_underlying: Bool = (instruments.kind == Kind.SPOT) & (underlying >= 0)
+    long = with_underlying & (np.isin(instruments.symbol, moved) if isinstance(moved, tuple) else bool(moved))
+    return long, with_underlying if model.borrow_margin == "scenario" else long
 
 
 class _Build:
@@ -575,8 +578,11 @@ class _Build:
         groups = model.groups_of(instruments.underlyings)
         group, offset = np.zeros(underlyings, np.int32), np.empty((underlyings, 2))
         for g, each in enumerate(groups):
-            group[list(each.members)] = g
-            offset[list(each.members)] = float(each.alpha), np.inf if each.cap is None else float(each.cap)
+            members = list(each.members)
+            group[members] = g
+            offset[members] = float(each.alpha), np.inf if each.cap is None else float(each.cap)
+        if self.in_coin:
+            offset[:, 1] /= self.index
         discount = np.ones((number + underlyings, 2))
         discount[:number] = self._discounts()
         weights = np.zeros(number + underlyings)
@@ -604,7 +610,7 @@ class _Build:
             charges.roll.any() or charges.spread.any() or charges.floor.any() or charges.delta_shock[:, 0].any()
         )
         arrays = ScenarioArrays(
-            row=np.where(known, row, 0.0),
+            row=aligned(np.where(known, row, 0.0)),
             value=np.where(available, value, 0.0),
             basis=np.where(known, basis, 0.0),
             delta=np.where(available, delta, 0.0),
@@ -619,6 +625,7 @@ class _Build:
             short_minimum=short_minimum,
             kind=kind,
             is_call=instruments.is_call,
+            moves_long=~is_spot | moved_collateral(model, instruments, u)[0],
             underlying=u.astype(np.int32),
             term=np.where(
                 kind == Kind.PERPETUAL, number + instruments.underlying, np.where(is_spot, -1, instruments.term)
@@ -638,7 +645,7 @@ class _Build:
             floor=charges.floor,
             delta_shock=np.where(np.isnan(charges.delta_shock), np.inf, charges.delta_shock),
             spread=np.nan_to_num(charges.spread),
-            weight=columns.weight,
+            weight=aligned(columns.weight),
             dampener=np.nan_to_num(columns.dampener),
             coin=np.nan_to_num(self.index[:, None] * (1.0 + columns.move) + columns.shift),
             price_move=self._price_moves(),
