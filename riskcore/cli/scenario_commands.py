@@ -102,11 +102,11 @@ def scenario_losses_command(
                 rc.io.write_text(drawn, picture, ".svg")
         largest = worst.sort_values("requirement", ascending=False, kind="stable")[:MOST_SHOWN]
         if as_json:
-            written = {"out": out_file, "matrix": matrix, "picture": picture}
+            paths = {"out": out_file, "matrix": matrix, "picture": picture}
             _print_json(
                 {"time": rc.boundary.moment(ticks.time[-1]), "accounts": len(accounts), "largest": _records(largest)}
                 | ({} if account is None else {"positions": _records(table)})
-                | {name: None if path is None else str(path) for name, path in written.items()}
+                | {name: None if path is None else str(path) for name, path in paths.items()}
             )  # fmt: skip
             return
         if account is None:
