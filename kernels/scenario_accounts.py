@@ -167,8 +167,8 @@ def collect_rows(account, state, layout, prices, start, instruments, sizes):
     layout       PortfolioLayout  ()    see there
     prices       PriceArrays      ()    see layouts.py
     start        int64            ()    first row
-    instruments  uint16           (R,)  out
-    sizes        float64          (R,)  out
+    instruments  uint16           (R,)  room for the rows
+    sizes        float64          (R,)  room for the rows
     """
     end = start
     for j in range(state.balance_span[account, 0], state.balance_span[account, 1]):
@@ -308,6 +308,16 @@ def delta_notional(first, end, instrument, size, prices):
 
 
 @inner_kernel
+def has_function(k, prices):
+    """Whether a borrow of an asset has a margin function: it is not the settle asset, and no row of a portfolio.
+
+    k       int64           ()  asset row
+    prices  ScenarioPrices  ()  see there
+    """
+    return k != prices.separable.money[0] and not prices.layout.spot_counts[k] & BORROWS
+
+
+@inner_kernel
 def sums_with(account, equity, gross, maintenance, initial, scale, exposure, held, state, prices):
     """Margin of an account, a `MarginSums`, from its equity and the requirement of its portfolio.
 
@@ -329,7 +339,7 @@ def sums_with(account, equity, gross, maintenance, initial, scale, exposure, hel
             k = np.int64(state.asset[j])
             notional = -state.free[j] * prices.price_per_quantum[k]
             owed += notional
-            if not prices.layout.spot_counts[k] & BORROWS:
+            if has_function(k, prices):
                 function = 2 * (markets + k)
                 initial_required += margin_requirement(notional, function, prices.separable.functions)
                 required += margin_requirement(notional, function + 1, prices.separable.functions)
@@ -433,6 +443,8 @@ def borrow_part(j, state, prices):
         return 0.0
     if prices.layout.spot_counts[k] & BORROWS:
         return -state.free[j] * prices.layout.spot_size[k] * prices.alone[markets + k, 1] * prices.quanta
+    if not has_function(k, prices):
+        return 0.0
     owed = -state.free[j] * prices.price_per_quantum[k]
     return margin_requirement(owed, 2 * (markets + k) + 1, prices.separable.functions)
 

@@ -290,14 +290,17 @@ class ExactFigures:
         return Fraction(float(unit)) * abs(size) * self.numeraire
 
     def has_function(self, row: int) -> bool:
-        """Whether a borrow has a margin function of its own."""
-        return not self.arrays.layout.spot_counts[self.accounts.columns.asset[row]] & kernels.BORROWS
+        """Whether a borrow has a margin function of its own: it is not the settle asset, and no row of the portfolio."""
+        k = int(self.accounts.columns.asset[row])
+        return k != self.prices.venue.settle and not self.arrays.layout.spot_counts[k] & kernels.BORROWS
 
     def borrow(self, row: int) -> Fraction:
         """Requirement of a borrow alone."""
         if self.has_function(row):
             return Fraction(self.margin.borrowed[row])
         k = int(self.accounts.columns.asset[row])
+        if not self.arrays.layout.spot_counts[k] & kernels.BORROWS:
+            return Fraction(0)
         size = -int(self.accounts.columns.free[row]) * Fraction(exact.decimal(self.prices.venue.assets.quantum[k]))
         return size * Fraction(float(self.arrays.alone[len(self.prices.mark) + k, 1])) * self.numeraire
 
