@@ -26,7 +26,7 @@ from riskcore.scenario import (
 )
 from riskcore.scenario.checks import discounts_in_order
 from riskcore.scenario.figures import decimal_text
-from riskcore.scenario.model import Discount
+from riskcore.scenario.model import Charge, Discount
 from tests import scenario_vectors as vectors
 
 PAGE = Path(__file__).parents[1] / "docs" / "scenario_models.md"
@@ -430,6 +430,17 @@ def test_the_example_of_the_page_is_what_the_model_gives():
     assert {field.name for field in dataclasses.fields(rc.ScenarioModel)} <= keys
 
 
+def test_the_page_has_the_figures_of_each_charge():
+    page = (PAGE.parent / "scenario_margin.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.partition("## Models as data")[2].splitlines() if line.startswith("| ")]
+    listed_ = {row[0].strip("| "): re.findall("`([a-z_]+)`", row[1]) for row in rows if len(row) > 1}
+    shared_ = {field.name for field in dataclasses.fields(Charge)}
+    kinds = {kind.kind: kind for kind in Charge.__subclasses__()}
+    assert len(kinds) == 13
+    for name, kind in kinds.items():
+        assert listed_[name] == [field.name for field in dataclasses.fields(kind) if field.name not in shared_], name
+
+
 # ---- What the figures say
 
 BOOK = {"scenarios": [{"move": "0.1"}, {"move": "-0.1"}]}
@@ -538,8 +549,9 @@ def test_discounts_said_to_be_in_order_are(discount, rates, years, rate):
 def figures_of(model):
     """All figures but the rows and what a preset has beside the figures of an account."""
     content = model.to_dict()
-    beside = ("scenarios", "grid", "tails", "range", "moves", "haircuts", "collateral_underlying")
-    return {name: value for name, value in content.items() if name not in (*beside, "collateral_in_scenarios")}
+    beside = ["scenarios", "grid", "tails", "range", "moves"]
+    beside += ["haircuts", "collateral_underlying", "collateral_in_scenarios", "borrow_margin"]
+    return {name: value for name, value in content.items() if name not in beside}
 
 
 def test_presets_have_the_figures_of_the_vectors(shared):
