@@ -290,7 +290,7 @@ class ExactFigures:
         return Fraction(float(unit)) * abs(size) * self.numeraire
 
     def has_function(self, row: int) -> bool:
-        """Whether a borrow has a margin function of its own: it is not the settle asset, and no row of the portfolio."""
+        """Whether a borrow has a margin function: it is not of the settle asset, and no row of the portfolio."""
         k = int(self.accounts.columns.asset[row])
         return k != self.prices.venue.settle and not self.arrays.layout.spot_counts[k] & kernels.BORROWS
 
