@@ -304,6 +304,14 @@ class ExactFigures:
         size = -int(self.accounts.columns.free[row]) * Fraction(exact.decimal(self.prices.venue.assets.quantum[k]))
         return size * Fraction(float(self.arrays.alone[len(self.prices.mark) + k, 1])) * self.numeraire
 
+    def collateral(self, row: int) -> Fraction:
+        """Requirement of a balance alone, which is that of its row of the portfolio; 0 where nothing else is held."""
+        instrument = len(self.prices.mark) + int(self.accounts.columns.asset[row])
+        size = dict(zip(self.rows, self.sizes, strict=True)).get(instrument, Fraction(0))
+        if size <= 0 or not self.counts:
+            return Fraction(0)
+        return size * Fraction(float(self.arrays.alone[instrument, 0])) * self.numeraire
+
 
 def _status(prices: Prices, equity: Fraction, exposure: Fraction, maintenance: Fraction) -> int:
     """Status of an account: SAFE, LIQUIDATING or BELOW_AUTO_CLOSE."""
