@@ -42,17 +42,11 @@ def with_model(sample, **keys):
 
 def test_the_worst_of_the_matrix_is_the_worst_loss(losses):
     (block,) = losses.blocks()
-    matrix = pd.DataFrame(block.loss, index=block.account)
-    by_account = matrix.max(axis=1).clip(lower=0).groupby(level=0).sum()
-    assert by_account.reindex(losses.account).to_numpy() == pytest.approx(losses.worst_loss, abs=1e-9)
-    single = by_account.index[matrix.groupby(level=0).size() == 1]
-    rows = np.searchsorted(losses.account, single)
-    assert (
-        matrix.loc[single].to_numpy().argmax(axis=1) != losses.scenario[rows]
-    ).mean() < 0.01  # ties: the basis first
-    assert matrix.loc[single].to_numpy()[np.arange(len(single)), losses.scenario[rows]] == pytest.approx(
-        losses.worst_loss[rows]
-    )
+    found = pd.Series(range(len(block.account)), index=[block.account, block.group])
+    row = found.loc[list(zip(losses.account, losses.group_name, strict=True))].to_numpy()
+    assert block.loss[row, losses.scenario].tolist() == losses.worst_loss.tolist()
+    assert block.loss[row].max(axis=1).tolist() == losses.worst_loss.tolist()
+    assert len(row) < len(block.account)  # some accounts hold two groups
 
 
 def test_the_requirement_is_that_of_the_sweep(sample, losses):
@@ -184,7 +178,9 @@ def test_a_borrow_with_a_margin_function_is_a_line(sample):
     function = {"type": "sqrt", "base": "0.1", "factor": "0"}
     source = sample.source | {"collateral": [sample.source["collateral"][0], BORROWED | {"mmfFunction": function}]}
     source["collateral"][1]["imfFunction"] = function
-    venue = rc.load_venue(source | {"borrow_lend": [{"symbol": "BTC"}, {"symbol": "USDC"}]})
+    model = load_scenario_model("derive").replace(borrow_margin="function").to_dict()
+    pools = [{"symbol": "BTC"}, {"symbol": "USDC"}]
+    venue = rc.load_venue(source | {"borrow_lend": pools, "scenario_model": model})
     positions = pd.DataFrame({"account": [1], "market": ["ETH_USDC_PERP"], "quantity": [2.0], "entry_price": [2_500.0]})
     balances = pd.DataFrame({"account": [1, 1], "asset": ["USDC", "BTC"], "quantity": [50_000.0, -0.5]})
     accounts = rc.Accounts.from_frames(venue, positions, balances)
@@ -196,10 +192,42 @@ def test_a_borrow_with_a_margin_function_is_a_line(sample):
     assert split.contribution.sum() == pytest.approx(rc.sweep(accounts, venue, sample.tick).maintenance_margin[0])
 
 
+@pytest.mark.parametrize("rule", ["function", "scenario"])
+@pytest.mark.parametrize(("cash", "coins"), [(-500.0, 1.0), (40_000.0, -0.25), (-500.0, -0.25)])
+def test_the_requirement_of_accounts_in_debt_is_that_of_the_sweep(sample, rule, cash, coins):
+    function = {"type": "sqrt", "base": "0.05", "factor": "0.0001"}
+    functions = {"imfFunction": function, "mmfFunction": function}
+    collateral = [sample.source["collateral"][0] | functions, BORROWED | functions]
+    model = load_scenario_model("derive").replace(borrow_margin=rule).to_dict()
+    pools = [{"symbol": "BTC"}, {"symbol": "USDC"}]
+    venue = rc.load_venue(
+        sample.source | {"collateral": collateral, "borrow_lend": pools, "scenario_model": model}
+    )  # fmt: skip
+    positions = pd.DataFrame({"account": [1], "market": ["ETH_USDC_PERP"], "quantity": [2.0], "entry_price": [2_500.0]})
+    balances = pd.DataFrame({"account": [1, 1], "asset": ["USDC", "BTC"], "quantity": [cash, coins]})
+    accounts = rc.Accounts.from_frames(venue, positions, balances)
+    needed = rc.sweep(accounts, venue, sample.tick).maintenance_margin
+    split = rc.attribution(accounts, venue, sample.tick)
+    assert split.requirement == pytest.approx(needed)
+    assert split.contribution.sum() == pytest.approx(needed[0])
+    table = rc.compare_models(accounts, venue, sample.tick, {"own": model})
+    assert table["requirement"].tolist() == needed.tolist()
+    assert table["saved_by_hedging"].to_numpy() == pytest.approx(split.saved_by_hedging)
+
+
 BORROWED = {
     "symbol": "BTC", "quantum": "0.00000001",
     "haircutFunction": {"weight": "0.95", "kind": {"type": "identity"}},
 }  # fmt: skip
+
+
+def test_an_account_line_by_line_has_the_same_saving(sample, split):
+    saved = split.accounts_frame().set_index("account")["saved_by_hedging"]
+    in_coin = set(sample.balances.loc[sample.balances["asset"] == "BTC", "account"])
+    for account in sorted(set(saved.index) - in_coin)[::40]:
+        lines = rc.explain_margin(sample.accounts, sample.venue, sample.tick, account)
+        hedging = lines.loc[lines["kind"] == "hedging", "standalone_margin"].astype(float).sum()
+        assert hedging == pytest.approx(-saved[account], abs=1e-6)
 
 
 # ---- Models side by side

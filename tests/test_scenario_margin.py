@@ -91,7 +91,7 @@ def test_one_linear_underlying_needs_the_rate_times_the_net_notional():
     rng = np.random.default_rng(3)
     count, market_name = 400, "BTC_USDC_PERP"
     positions = [(n, market_name, round(float(q), 3), 60_000.0) for n, q in enumerate(rng.normal(0, 2, count), 1)]
-    balances = [(n, "USDC", round(float(b), 2)) for n, b in enumerate(rng.normal(6_000, 6_000, count), 1)]
+    balances = [(n, "USDC", round(abs(float(b)), 2)) for n, b in enumerate(rng.normal(6_000, 6_000, count), 1)]
     balances += [(n, "ETH", round(float(b), 3)) for n, b in enumerate(rng.normal(0.3, 1, count), 1)]
     tables, prices, orders = [], [], []
     for venue in (separable, scenario):
@@ -285,6 +285,16 @@ def test_a_borrow_has_a_function_or_moves():
     assert needed == pytest.approx([960.0 + 400.0, 960.0 + 640.0])
 
 
+def test_negative_cash_needs_nothing_beside_equity():
+    venue = venue_of([market("BTC_USDC_PERP")], BOTH_WAYS, [asset("USDC"), asset("BTC")])
+    accounts = accounts_of(venue, [(1, "BTC_USDC_PERP", 0.1, 60_000.0)], [(1, "USDC", -50_000.0), (1, "BTC", 1.0)])
+    table = rc.sweep(accounts, venue, {"BTC_USDC_PERP": 60_000.0})
+    margin = model_of(venue).account(accounts, 0, Prices.read(venue, accounts, {"BTC_USDC_PERP": 60_000.0}))
+    assert table.maintenance_margin[0] == float(margin.maintenance) == pytest.approx(960.0)
+    assert table.exposure[0] == pytest.approx(56_000.0)
+    assert table.net_equity[0] == pytest.approx(10_000.0)
+
+
 def test_no_position_needs_nothing_and_no_equity_is_infinite():
     model = BOTH_WAYS | {"collateral_in_scenarios": True, "haircuts": {"BTC": {"mm": "0.1", "im": "0.2"}}}
     markets = [market("BTC_USDC_PERP"), option("BTC", 900_000, "C")]
@@ -339,9 +349,9 @@ def test_bad_input_is_refused_in_one_line():
             with pytest.raises(RiskDataError, match=rule) as error:
                 function(accounts, venue, tick)
             assert "\n" not in str(error.value)
-    without = {"settle_asset": "USDC", "markets": [market("BTC_USDC_PERP")], "policy": {"margin_model": "scenario"}}
+    without = {"settle_asset": "USDC", "markets": [market("BTC_USDC_PERP")], "collateral": []}
     with pytest.raises(RiskDataError, match="scenario_model"):
-        rc.load_venue(without)
+        rc.load_venue(without | {"policy": {"margin_model": "scenario"}})
 
 
 # ---- Liquidation prices, orders, lines
@@ -418,6 +428,17 @@ def test_the_lines_add_up_to_the_margins(name):
             assert float(total[column]) == pytest.approx(getattr(table, column)[row], rel=1e-9, abs=1e-6)
         assert float(total["standalone_margin"]) == pytest.approx(table.maintenance_margin[row], rel=1e-9, abs=1e-6)
         assert not (lines["kind"] == "rest").any(), lines.to_string()
+
+
+def test_a_lone_position_saves_nothing_by_hedging():
+    haircut = BOTH_WAYS | {"haircuts": {"BTC": {"mm": "0.1", "im": "0.2"}}}
+    venue = venue_of([market("BTC_USDC_PERP")], haircut, COIN)
+    accounts = accounts_of(venue, [(1, "BTC_USDC_PERP", 0.4, 60_000.0)], [(1, "BTC", 1.0)])
+    lines = rc.explain_margin(accounts, venue, {"BTC_USDC_PERP": 60_000.0}, 1).set_index("kind")
+    assert float(lines.loc["collateral", "standalone_margin"]) == pytest.approx(6_000.0)
+    assert float(lines.loc["position", "standalone_margin"]) == pytest.approx(3_840.0)
+    assert float(lines.loc["hedging", "standalone_margin"]) == pytest.approx(0.0, abs=1e-9)
+    assert float(lines.loc["total", "initial_margin"]) == pytest.approx(3_840.0 + 18_000.0)
 
 
 def test_a_shock_of_an_underlying_moves_all_of_it():

@@ -26,7 +26,7 @@ from riskcore.scenario import (
 )
 from riskcore.scenario.checks import discounts_in_order
 from riskcore.scenario.figures import decimal_text
-from riskcore.scenario.model import Discount
+from riskcore.scenario.model import Charge, Discount
 from tests import scenario_vectors as vectors
 
 PAGE = Path(__file__).parents[1] / "docs" / "scenario_models.md"
@@ -364,7 +364,22 @@ SHOCKS = {"up": "0.5", "down": "0.2"}
         ),
         (
             {"scenarios": [*ONE, {"probability": "1"}], "measure": {"kind": "var", "alpha": "0.9"}},
-            "scenarios[0].probability: is missing: other rows of the set 'window' have one",
+            "scenarios: the scenario '+10 % same' has no probability, but other scenarios of the set 'window' have one",
+        ),
+        (
+            {
+                "scenarios": [*ONE, {"set": "stress"}],
+                "im_scenarios": ONE,
+                "measure": {"kind": "es", "alpha": "0.9", "stressed_share": "0.25"},
+            },
+            "im_scenarios, value 0: must have rows of the set 'stress' for measure.stressed_share",
+        ),
+        (
+            {
+                "scenarios": [{"set": "stress"}],
+                "measure": {"kind": "es", "alpha": "0.9", "stressed_share": "0.25"},
+            },
+            "scenarios: must have a row of the set 'window'",
         ),
         (
             {"scenarios": [{"probability": "0"}], "measure": {"kind": "var", "alpha": "0.9"}},
@@ -430,6 +445,17 @@ def test_the_example_of_the_page_is_what_the_model_gives():
     assert {field.name for field in dataclasses.fields(rc.ScenarioModel)} <= keys
 
 
+def test_the_page_has_the_figures_of_each_charge():
+    page = (PAGE.parent / "scenario_margin.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.partition("## Models as data")[2].splitlines() if line.startswith("| ")]
+    listed_ = {row[0].strip("| "): re.findall("`([a-z_]+)`", row[1]) for row in rows if len(row) > 1}
+    shared_ = {field.name for field in dataclasses.fields(Charge)}
+    kinds = {kind.kind: kind for kind in Charge.__subclasses__()}
+    assert len(kinds) == 13
+    for name, kind in kinds.items():
+        assert listed_[name] == [field.name for field in dataclasses.fields(kind) if field.name not in shared_], name
+
+
 # ---- What the figures say
 
 BOOK = {"scenarios": [{"move": "0.1"}, {"move": "-0.1"}]}
@@ -447,14 +473,14 @@ SKEW = {"cbase": "-0.05", "cap": "0.15", "min_k": "0.01", "width": "4", "vol_sta
         ({"minimum": {"rate": "37.5"}}, ""),
         ({"minimum": {"rate": "1", "brackets": [["9", "1"], [None, "2"]]}}, "homogeneous subadditive"),
         ({"minimum": {"rate": "1", "brackets": [["9", "2"], [None, "1"]]}}, "homogeneous convex subadditive"),
-        ({"round_worst": 9}, "homogeneous convex subadditive"),
+        ({"round_worst": 9}, "homogeneous convex subadditive screenable"),
         ({"discount": {"base_long": "0.95"}}, ""),
         (
             {"discount": {"base_long": "0.95"}, "scenarios": [{"vol": "abs"}], "skew": {"abs": SKEW}},
-            "convex subadditive",
+            "convex subadditive screenable",
         ),
         ({"scenarios": [{"vol": "abs"}], "skew": {"abs": SKEW}}, ""),
-        ({"measure": {"kind": "var", "alpha": "0.9"}}, "convex subadditive"),
+        ({"measure": {"kind": "var", "alpha": "0.9"}}, "convex subadditive screenable"),
         ({"measure": {"kind": "es", "alpha": "0.9", "buffer": "0.25"}}, ""),
         ({"contingencies": [{"kind": "spread_delta", "rate": "0.01"}]}, "convex subadditive screenable"),
         ({"contingencies": [{"kind": "spread_delta", "rate": "0.01", "enters": "im"}]}, ""),
@@ -538,8 +564,9 @@ def test_discounts_said_to_be_in_order_are(discount, rates, years, rate):
 def figures_of(model):
     """All figures but the rows and what a preset has beside the figures of an account."""
     content = model.to_dict()
-    beside = ("scenarios", "grid", "tails", "range", "moves", "haircuts", "collateral_underlying")
-    return {name: value for name, value in content.items() if name not in (*beside, "collateral_in_scenarios")}
+    beside = ["scenarios", "grid", "tails", "range", "moves"]
+    beside += ["haircuts", "collateral_underlying", "collateral_in_scenarios", "borrow_margin"]
+    return {name: value for name, value in content.items() if name not in beside}
 
 
 def test_presets_have_the_figures_of_the_vectors(shared):
@@ -573,7 +600,7 @@ def test_a_preset_in_coin_gives_a_printed_reply(shared):
 
 
 def option_book():
-    """Instruments, the data of a tick and four accounts: a ratio spread, a straddle, futures spreads, covered coins."""
+    """Perpetuals, a future, options of three strikes and a balance of coins, and the data of a tick."""
     now, day = 1_767_225_600 * 10**9, 86_400 * 10**9
     rows = [("BTC-P", "PERP", "BTC", None), ("ETH-P", "PERP", "ETH", None), ("BTC-F", "DATED", "BTC", None)]
     rows += [(f"{strike}{right}", "OPTION", "BTC", strike) for strike in (55_000, 60_000, 65_000) for right in "CP"]
@@ -594,29 +621,45 @@ def option_book():
         volatilities=dict.fromkeys(options, 0.6),
         terms=terms,
     )
-    sizes = [("a", "BTC-P", 1.0), ("a", "65000C", -3.0), ("b", "60000C", -1.0), ("b", "60000P", -1.0)]
-    sizes += [("c", "BTC-P", 1.0), ("c", "BTC-F", -1.0), ("c", "ETH-P", -20.0), ("d", "BTC", 1.0), ("d", "BTC-P", -1.0)]
-    frame = pd.DataFrame(sizes, columns=["account", "market", "size"])
-    return instruments, market, frame
+    return instruments, market
+
+
+@pytest.fixture(scope="module")
+def book():
+    return option_book()
 
 
 @pytest.mark.parametrize("name", FIXED)
-def test_an_option_book_has_a_requirement_under_every_preset(name):
-    instruments, market, sizes = option_book()
+def test_a_book_of_options_has_a_requirement_with_the_traits_of_the_preset(name, book):
+    instruments, market = book
     model = preset(name)
     if any(row.shift_of("BTC") is None for row in model.rows):
         model = model.replace(scan_range={"BTC": "9000", "ETH": "400"})
-    table = ScenarioTable.of(model, instruments, market)
-    once, _ = Portfolios.from_frame(instruments, sizes)
-    twice, _ = Portfolios.from_frame(instruments, sizes.assign(size=2 * sizes["size"]))
-    merged, _ = Portfolios.from_frame(
-        instruments, sizes.assign(account="all").groupby(["account", "market"], as_index=False)["size"].sum()
+    rng, count = np.random.default_rng(5), 40
+    one, other = rng.normal(0, 2, (2, count, len(instruments))) * (rng.random((2, count, len(instruments))) < 0.4)
+    one[:, -1], other[:, -1] = abs(one[:, -1]), abs(other[:, -1])  # the balance of coins
+    sizes = np.concatenate([one, other, (one + other) / 2, one + other, 3 * one])
+    accounts, rows = np.nonzero(sizes)
+    frame = pd.DataFrame(
+        {"account": accounts, "market": np.array(instruments.symbol)[rows], "size": sizes[accounts, rows]}
     )
-    found, double = table.requirements(once), table.requirements(twice)
-    assert (found.maintenance >= 0).all()
-    assert (found.initial >= found.maintenance).all()
-    assert (found.worst < len(model.rows) + 1).all()
+    portfolios, ids = Portfolios.from_frame(instruments, frame)
+    table = ScenarioTable.of(model, instruments, market)
+    found = table.requirements(portfolios)
+    maintenance, initial = np.zeros((2, len(sizes)))
+    maintenance[np.asarray(ids, int)], initial[np.asarray(ids, int)] = found.maintenance, found.initial
+    a, b, middle, total, triple = maintenance.reshape(5, count)
+    assert (maintenance >= 0).all()
+    assert (maintenance > 0).sum() > len(sizes) / 4
+    assert (initial >= maintenance).all()
+    slack = 1e-9 * (1 + a + b)
     if model.traits.homogeneous:
-        assert double.maintenance == pytest.approx(2 * found.maintenance)
+        assert (abs(triple - 3 * a) <= slack).all()
+    if model.traits.convex:
+        assert (middle <= (a + b) / 2 + slack).all()
+    if model.traits.screenable and model.minimum is None:
+        plus, minus = table.standalone()
+        alone = np.maximum(sizes, 0) @ plus - np.minimum(sizes, 0) @ minus
+        assert (maintenance <= alone * (1 + 1e-12)).all()
     if model.traits.subadditive:
-        assert table.requirements(merged).maintenance[0] <= found.maintenance.sum() * (1 + 1e-12)
+        assert (total <= a + b + slack).all()

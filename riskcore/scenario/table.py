@@ -23,7 +23,7 @@ from ..kernels.scenario_layouts import (
     ScenarioArrays,
     ScenarioScratch,
 )
-from . import requirement
+from . import requirement, screening
 from .charges import Figures, charges_of, depeg_of
 from .instruments import Instruments, Kind
 from .model import OTHERS, ScenarioModel, Spreads
@@ -31,11 +31,9 @@ from .plain import aligned
 from .portfolios import Portfolios
 from .record import (
     HOURS_PER_YEAR,
-    Columns,
     OptionRecord,
     Terms,
     columns_of,
-    joined,
     padded,
     price_options,
     terms_of,
@@ -204,6 +202,151 @@ class ScenarioTable:
         self.must_cover(portfolios)
         return requirement.requirements(portfolios, self.arrays, threads, initial, worst)
 
+    def upper_bounds(self, portfolios: Portfolios, *, threads: int | None = None) -> tuple[Float, Float]:
+        """Bounds that no maintenance requirement is above.
+
+        Parameters
+        ----------
+        portfolios : Portfolios
+            A accounts; their orders take no part.
+        threads : int, optional
+            Number of threads; every core if it is not given.
+
+        Returns
+        -------
+        tuple of ndarray of float64, shape (A,)
+            The sum of what each position can need alone, and the worst block of scenarios with each position at its
+            lowest change in it; numeraire. The requirement is at most the second, and the second at most the first,
+            within rounding, for which both have an allowance.
+
+        Raises
+        ------
+        RiskDataError
+            An account holds an instrument that the tick has no complete data of.
+
+        Notes
+        -----
+        The rule: docs/scenario_margin.md, "Screening".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from riskcore.scenario import Instruments, Portfolios, ScenarioMarket, ScenarioTable, load_scenario_model
+        >>> frame = pd.DataFrame({"market": ["BTC-PERP"], "kind": ["PERP"], "underlying": ["BTC"]})
+        >>> instruments = Instruments.from_frame(frame)
+        >>> market = ScenarioMarket.read(
+        ...     instruments, "2026-01-01", index={"BTC": 60_000.0}, marks={"BTC-PERP": 60_000.0}
+        ... )
+        >>> table = ScenarioTable.of(load_scenario_model({"scenarios": [{"move": "0.1"}]}), instruments, market)
+        >>> rows = [("ann", "BTC-PERP", -2.0), ("bob", "BTC-PERP", -1.0)]
+        >>> held = pd.DataFrame(rows, columns=["account", "market", "size"])
+        >>> portfolios, _ = Portfolios.from_frame(instruments, held)
+        >>> [bound.round(3).tolist() for bound in table.upper_bounds(portfolios)]
+        [[12000.0, 6000.0], [12000.0, 6000.0]]
+        """
+        self.must_cover(portfolios)
+        return screening.bounds_of(portfolios, self._bounds, threads)
+
+    def undecided(self, portfolios: Portfolios, equity: Float, *, threads: int | None = None) -> Int:
+        """Accounts whose equity is not above the upper bounds of their requirement.
+
+        Parameters
+        ----------
+        portfolios : Portfolios
+            A accounts.
+        equity : ndarray of float64, shape (A,)
+            Numeraire; less what it may lack by rounding.
+        threads : int, optional
+            Number of threads; every core if it is not given. The accounts do not depend on it.
+
+        Returns
+        -------
+        ndarray of int64
+            Their numbers, ascending. The requirement of every other account is below its equity.
+
+        Raises
+        ------
+        RiskDataError
+            An account holds an instrument that the tick has no complete data of.
+
+        Notes
+        -----
+        The rule: docs/scenario_margin.md, "Screening".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from riskcore.scenario import Instruments, Portfolios, ScenarioMarket, ScenarioTable, load_scenario_model
+        >>> frame = pd.DataFrame({"market": ["BTC-PERP"], "kind": ["PERP"], "underlying": ["BTC"]})
+        >>> instruments = Instruments.from_frame(frame)
+        >>> market = ScenarioMarket.read(
+        ...     instruments, "2026-01-01", index={"BTC": 60_000.0}, marks={"BTC-PERP": 60_000.0}
+        ... )
+        >>> table = ScenarioTable.of(load_scenario_model({"scenarios": [{"move": "0.1"}]}), instruments, market)
+        >>> rows = [("ann", "BTC-PERP", -2.0), ("bob", "BTC-PERP", -1.0)]
+        >>> held = pd.DataFrame(rows, columns=["account", "market", "size"])
+        >>> portfolios, _ = Portfolios.from_frame(instruments, held)
+        >>> table.undecided(portfolios, np.array([10_000.0, 10_000.0]))
+        array([0])
+        """
+        self.must_cover(portfolios)
+        return screening.undecided(portfolios, self._bounds, np.ascontiguousarray(equity, np.float64), threads)
+
+    def select(self, portfolios: Portfolios, equity: Float, *, threads: int | None = None) -> tuple[Int, Requirements]:
+        """Accounts whose maintenance requirement is not below their equity, by bounds first.
+
+        Parameters
+        ----------
+        portfolios : Portfolios
+            A accounts.
+        equity : ndarray of float64, shape (A,)
+            Numeraire.
+        threads : int, optional
+            Number of threads; every core if it is not given. The accounts do not depend on it.
+
+        Returns
+        -------
+        tuple of ndarray of int64 and Requirements
+            Numbers of the accounts that have positions and ``not requirement < equity``, ascending, and their
+            requirements, in which open orders and the scenarios of the initial requirement take no part. They are
+            exactly those that `requirements` gives for all accounts.
+
+        Raises
+        ------
+        RiskDataError
+            An account holds an instrument that the tick has no complete data of.
+
+        Notes
+        -----
+        The rule: docs/scenario_margin.md, "Screening".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from riskcore.scenario import Instruments, Portfolios, ScenarioMarket, ScenarioTable, load_scenario_model
+        >>> frame = pd.DataFrame({"market": ["BTC-PERP"], "kind": ["PERP"], "underlying": ["BTC"]})
+        >>> instruments = Instruments.from_frame(frame)
+        >>> market = ScenarioMarket.read(
+        ...     instruments, "2026-01-01", index={"BTC": 60_000.0}, marks={"BTC-PERP": 60_000.0}
+        ... )
+        >>> table = ScenarioTable.of(load_scenario_model({"scenarios": [{"move": "0.1"}]}), instruments, market)
+        >>> rows = [("ann", "BTC-PERP", -2.0), ("bob", "BTC-PERP", -1.0)]
+        >>> held = pd.DataFrame(rows, columns=["account", "market", "size"])
+        >>> portfolios, _ = Portfolios.from_frame(instruments, held)
+        >>> accounts, requirements = table.select(portfolios, np.array([10_000.0, 10_000.0]))
+        >>> accounts, requirements.maintenance
+        (array([0]), array([12000.]))
+        """
+        accounts = self.undecided(portfolios, equity, threads=threads)
+        accounts = accounts[portfolios.span[accounts + 1] > portfolios.span[accounts]]
+        some = screening.taken(portfolios, accounts)
+        required = self.requirements(some, initial=False, worst=False, threads=threads).maintenance
+        kept = np.flatnonzero(~(required < equity[accounts]))
+        return accounts[kept], self.requirements(screening.taken(some, kept), initial=False, threads=threads)
+
     def losses(self, portfolios: Portfolios, first: int, last: int) -> Float:
         """Change of each group of some accounts in each scenario, with weights, dampeners and offsets.
 
@@ -314,6 +457,10 @@ class ScenarioTable:
         return self._standalone
 
     @cached_property
+    def _bounds(self) -> screening.Bounds:
+        return screening.Bounds.of(self.arrays)
+
+    @cached_property
     def _standalone(self) -> tuple[Float, Float]:
         count = len(self.instruments)
         none = self.arrays.short_minimum * 0.0
@@ -394,14 +541,12 @@ class ScenarioTable:
             raise RiskDataError(table, name, f"an account holds it: {what} is needed")
 
 
-def moved_collateral(model: ScenarioModel, instruments: Instruments, underlying: Int) -> Bool:
-    """Whether each instrument is a spot balance that moves with an underlying in the scenarios."""
+def moved_collateral(model: ScenarioModel, instruments: Instruments, underlying: Int) -> tuple[Bool, Bool]:
+    """Whether each instrument is a spot balance that moves with an underlying: a positive one, and a borrow."""
     moved = model.collateral_in_scenarios
-    is_named = (
-        np.isin(instruments.symbol, moved) if isinstance(moved, tuple) else np.full(len(instruments), bool(moved))
-    )
-    found: Bool = (instruments.kind == Kind.SPOT) & is_named & (underlying >= 0)
-    return found
+    with_underlying: Bool = (instruments.kind == Kind.SPOT) & (underlying >= 0)
+    long = with_underlying & (np.isin(instruments.symbol, moved) if isinstance(moved, tuple) else bool(moved))
+    return long, with_underlying if model.borrow_margin == "scenario" else long
 
 
 class _Build:
@@ -410,11 +555,10 @@ class _Build:
     def __init__(self, model: ScenarioModel, instruments: Instruments, market: ScenarioMarket) -> None:
         self.model, self.instruments, self.market = model, instruments, market
         self.in_coin = model.numeraire in instruments.underlyings
-        model.must_cover(instruments.underlyings)
-        self._must_fit()
         self.terms = terms_of(instruments, market, model)
         self.index = market.index
-        self.columns = self._columns()
+        self.columns = columns_of(model, instruments.underlyings, market.index, self.in_coin)
+        self._must_fit()
         self.underlying = self._underlyings()
 
     def _must_fit(self) -> None:
@@ -427,18 +571,12 @@ class _Build:
             if wrong.any():
                 rule = f"must be an inverse contract or coin-settled option of {model.numeraire}, the numeraire"
                 raise RiskDataError("scenario_model", "numeraire", rule, value=instruments.symbol[int(wrong.argmax())])
-        for u in np.unique(instruments.underlying[instruments.inverse]):
-            name = instruments.underlyings[u]
-            for scenario in (*model.rows, *(model.initial_rows or ())):
-                if not 1 + (scenario.move_of(name) or 0) > 0:
-                    rule = f"{scenario.name!r} must have a move above -1 of {name!r}, which has inverse contracts"
-                    raise RiskDataError("scenario_model", "scenarios", rule)
-
-    def _columns(self) -> Columns:
-        names = self.instruments.underlyings
-        found = columns_of(self.model.rows, names, self.index, self.in_coin)
-        other = self.model.initial_rows
-        return joined(found, None if other is None else columns_of(other, names, self.index, self.in_coin))
+        inverse = np.unique(instruments.underlying[instruments.inverse])
+        wrong = ~(1.0 + self.columns.move[inverse] > 0.0).all(axis=1)
+        if wrong.any():
+            name = instruments.underlyings[inverse[wrong.argmax()]]
+            rule = f"must have moves above -1 of {name!r}, which has inverse contracts"
+            raise RiskDataError("scenario_model", "scenarios", rule)
 
     def _underlyings(self) -> Int:
         """Underlying of each instrument: of a spot balance the one that the model names."""
@@ -492,12 +630,9 @@ class _Build:
         return self._assembled(value, row, units, delta, price, greeks, basis, decay)
 
     def _fill_spot(self, value: Float, row: Float, is_spot: Bool, move: Float, shift: Float, index: Float) -> None:
-        """Fill in spot balances: their price, and its move if the model moves collateral."""
+        """Fill in spot balances: their price, and its move if the model moves collateral or borrows."""
         model, names, mark = self.model, np.array(self.instruments.symbol), self.market.mark
-        moved = model.collateral_in_scenarios
-        is_moved = (
-            is_spot & (np.isin(names, moved) if isinstance(moved, tuple) else bool(moved)) & (self.underlying >= 0)
-        )
+        is_moved = moved_collateral(model, self.instruments, self.underlying)[1]
         value[is_spot], row[is_spot] = mark[is_spot], 0.0
         if self.in_coin:
             coin = self.instruments.underlyings.index(model.numeraire)
@@ -580,8 +715,11 @@ class _Build:
         groups = model.groups_of(instruments.underlyings)
         group, offset = np.zeros(underlyings, np.int32), np.empty((underlyings, 2))
         for g, each in enumerate(groups):
-            group[list(each.members)] = g
-            offset[list(each.members)] = float(each.alpha), np.inf if each.cap is None else float(each.cap)
+            members = list(each.members)
+            group[members] = g
+            offset[members] = float(each.alpha), np.inf if each.cap is None else float(each.cap)
+        if self.in_coin:
+            offset[:, 1] /= self.index
         discount = np.ones((number + underlyings, 2))
         discount[:number] = self._discounts()
         weights = np.zeros(number + underlyings)
@@ -624,6 +762,7 @@ class _Build:
             short_minimum=short_minimum,
             kind=kind,
             is_call=instruments.is_call,
+            moves_long=~is_spot | moved_collateral(model, instruments, u)[0],
             underlying=u.astype(np.int32),
             term=np.where(
                 kind == Kind.PERPETUAL, number + instruments.underlying, np.where(is_spot, -1, instruments.term)
