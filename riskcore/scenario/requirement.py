@@ -166,6 +166,7 @@ def requirements(
 def gradients(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None) -> Gradients:
     """Requirements of all accounts and gradients of all positions."""
     portfolios = replace(portfolios, orders=None)
+    arrays = arrays._replace(initial_first=0, initial_scenarios=arrays.scenarios)
     if is_plain(portfolios, arrays):
         amounts, positions = np.empty((4, len(portfolios))), np.empty((2, len(portfolios.size)))
         fill_plain(columns_of(portfolios), arrays, threads, PER_THREAD, amounts, np.empty((0, 0), np.int64), positions)
