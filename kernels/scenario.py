@@ -117,7 +117,7 @@ def fill_underlying(account, run, spots_end, first, end, portfolios, arrays, scr
         scratch.underlying[s] = 0.0
     for p in range(np.int64(portfolios.span[account]), spots_end):
         i = portfolios.instrument[p]
-        if arrays.underlying[i] == u:
+        if arrays.underlying[i] == u and (arrays.moves_long[i] or portfolios.size[p] < 0.0):
             add_row(portfolios.size[p], i, first, end, arrays, scratch.underlying)
     p, rows_end = scratch.run_first[run], scratch.run_end[run]
     while p < rows_end and not (arrays.by_term and arrays.kind[portfolios.instrument[p]] == OPTION):
@@ -632,7 +632,7 @@ def group_requirement(account, run, runs, spots_end, result, portfolios, arrays,
         initial_loss,
         worst,
         group,
-        scale + charges + initial_charges,
+        scale + charges + initial_charges + least,
         results[result, FLOOR] > scan,
         not maintenance < least,
     )
@@ -780,6 +780,7 @@ def requirement_of(account, portfolios, arrays, scratch):
                 largest, group_loss, worst, worst_group = one.maintenance, one.loss, one.worst, one.group
     if arrays.minimum_level == ACCOUNT_MINIMUM:
         least = scaled_minimum(raw, arrays)
+        scale += least
         maintenance = max(maintenance, least)
         initial = max(initial, least)
     initial = rounded(initial * arrays.im_multiplier, arrays.round_initial)

@@ -68,7 +68,7 @@ def counted_slope(account, run, spots_end, s, portfolios, arrays, scratch):
     change = 0.0
     for p in range(np.int64(portfolios.span[account]), spots_end):
         i = portfolios.instrument[p]
-        if arrays.underlying[i] == u:
+        if arrays.underlying[i] == u and (arrays.moves_long[i] or portfolios.size[p] < 0.0):
             change += portfolios.size[p] * arrays.row[i, s]
     p, end = scratch.run_first[run], scratch.run_end[run]
     while p < end:
@@ -112,7 +112,7 @@ def add_scenario_gradient(account, run, runs, spots_end, s, factor, portfolios, 
             slope = factor * counted_slope(account, r, spots_end, s, portfolios, arrays, scratch)
             for p in range(np.int64(portfolios.span[account]), spots_end):
                 i = portfolios.instrument[p]
-                if arrays.underlying[i] == u:
+                if arrays.underlying[i] == u and (arrays.moves_long[i] or portfolios.size[p] < 0.0):
                     gradient[p] += slope * arrays.row[i, s]
             p, end = scratch.run_first[r], scratch.run_end[r]
             while p < end:

@@ -63,6 +63,7 @@ class ScenarioArrays(NamedTuple):
     short_minimum     float64  (M,)    minimum per unit of a short option
     kind              uint8    (M,)    PERPETUAL, FUTURE, OPTION, SPOT
     is_call           bool     (M,)
+    moves_long        bool     (M,)    false for a balance that moves in the scenarios only where it is borrowed
     underlying        int32    (M,)    row; -1 for none
     term              int32    (M,)    row; -1 for none; N + underlying of a perpetual
     strike            int32    (M,)    number of the expiry and strike of an option; -1 for none
@@ -138,6 +139,7 @@ class ScenarioArrays(NamedTuple):
     short_minimum: np.ndarray
     kind: np.ndarray
     is_call: np.ndarray
+    moves_long: np.ndarray
     underlying: np.ndarray
     term: np.ndarray
     strike: np.ndarray

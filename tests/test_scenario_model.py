@@ -573,7 +573,7 @@ def test_a_preset_in_coin_gives_a_printed_reply(shared):
 
 
 def option_book():
-    """Instruments, the data of a tick and four accounts: a ratio spread, a straddle, futures spreads, covered coins."""
+    """Perpetuals, a future, options of three strikes and a balance of coins, and the data of a tick."""
     now, day = 1_767_225_600 * 10**9, 86_400 * 10**9
     rows = [("BTC-P", "PERP", "BTC", None), ("ETH-P", "PERP", "ETH", None), ("BTC-F", "DATED", "BTC", None)]
     rows += [(f"{strike}{right}", "OPTION", "BTC", strike) for strike in (55_000, 60_000, 65_000) for right in "CP"]
@@ -594,29 +594,40 @@ def option_book():
         volatilities=dict.fromkeys(options, 0.6),
         terms=terms,
     )
-    sizes = [("a", "BTC-P", 1.0), ("a", "65000C", -3.0), ("b", "60000C", -1.0), ("b", "60000P", -1.0)]
-    sizes += [("c", "BTC-P", 1.0), ("c", "BTC-F", -1.0), ("c", "ETH-P", -20.0), ("d", "BTC", 1.0), ("d", "BTC-P", -1.0)]
-    frame = pd.DataFrame(sizes, columns=["account", "market", "size"])
-    return instruments, market, frame
+    return instruments, market
+
+
+@pytest.fixture(scope="module")
+def book():
+    return option_book()
 
 
 @pytest.mark.parametrize("name", FIXED)
-def test_an_option_book_has_a_requirement_under_every_preset(name):
-    instruments, market, sizes = option_book()
+def test_a_book_of_options_has_a_requirement_with_the_traits_of_the_preset(name, book):
+    instruments, market = book
     model = preset(name)
     if any(row.shift_of("BTC") is None for row in model.rows):
         model = model.replace(scan_range={"BTC": "9000", "ETH": "400"})
-    table = ScenarioTable.of(model, instruments, market)
-    once, _ = Portfolios.from_frame(instruments, sizes)
-    twice, _ = Portfolios.from_frame(instruments, sizes.assign(size=2 * sizes["size"]))
-    merged, _ = Portfolios.from_frame(
-        instruments, sizes.assign(account="all").groupby(["account", "market"], as_index=False)["size"].sum()
+    rng, count = np.random.default_rng(5), 40
+    one, other = rng.normal(0, 2, (2, count, len(instruments))) * (rng.random((2, count, len(instruments))) < 0.4)
+    one[:, -1], other[:, -1] = abs(one[:, -1]), abs(other[:, -1])  # the balance of coins
+    sizes = np.concatenate([one, other, (one + other) / 2, one + other, 3 * one])
+    accounts, rows = np.nonzero(sizes)
+    frame = pd.DataFrame(
+        {"account": accounts, "market": np.array(instruments.symbol)[rows], "size": sizes[accounts, rows]}
     )
-    found, double = table.requirements(once), table.requirements(twice)
-    assert (found.maintenance >= 0).all()
-    assert (found.initial >= found.maintenance).all()
-    assert (found.worst < len(model.rows) + 1).all()
+    portfolios, ids = Portfolios.from_frame(instruments, frame)
+    found = ScenarioTable.of(model, instruments, market).requirements(portfolios)
+    maintenance, initial = np.zeros((2, len(sizes)))
+    maintenance[np.asarray(ids, int)], initial[np.asarray(ids, int)] = found.maintenance, found.initial
+    a, b, middle, total, triple = maintenance.reshape(5, count)
+    assert (maintenance >= 0).all()
+    assert (maintenance > 0).sum() > len(sizes) / 4
+    assert (initial >= maintenance).all()
+    slack = 1e-9 * (1 + a + b)
     if model.traits.homogeneous:
-        assert double.maintenance == pytest.approx(2 * found.maintenance)
+        assert (abs(triple - 3 * a) <= slack).all()
+    if model.traits.convex:
+        assert (middle <= (a + b) / 2 + slack).all()
     if model.traits.subadditive:
-        assert table.requirements(merged).maintenance[0] <= found.maintenance.sum() * (1 + 1e-12)
+        assert (total <= a + b + slack).all()

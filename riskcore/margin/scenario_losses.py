@@ -63,13 +63,12 @@ class ScenarioLosses:
         The user's account ids, ascending.
     requirement : ndarray of float64, shape (A,)
         Maintenance requirement of the positions: losses times the factor, and charges.
-    worst_loss : ndarray of float64, shape (A,)
-        Worst losses of the groups of underlyings, added, >= 0: without factor and charges.
-    scenario : ndarray of int64, shape (A,)
-        Id of the scenario that sets the loss of the group with the largest requirement: the row of ``scenarios``; -1
-        for an account that loses in none.
     group : ndarray of int64, shape (A,)
-        That group: the place in ``groups``; -1 for an account without positions.
+        Group of underlyings with the largest requirement: the place in ``groups``; -1 for an account without positions.
+    scenario : ndarray of int64, shape (A,)
+        Id of the scenario that sets the loss of this group: the row of ``scenarios``; -1 if it loses in none.
+    worst_loss : ndarray of float64, shape (A,)
+        The loss, >= 0, without factor and charges.
     scenarios : DataFrame
         scenario (id), name, move, vol, weight, hours: a row per scenario, and one of the basis contingency if the model
         has one.
@@ -98,9 +97,9 @@ class ScenarioLosses:
 
     account: npt.NDArray[Any]
     requirement: Float
-    worst_loss: Float
-    scenario: Int
     group: Int
+    scenario: Int
+    worst_loss: Float
     scenarios: pd.DataFrame
     groups: tuple[str, ...]
     block: int
@@ -234,7 +233,7 @@ def scenario_losses(
     return ScenarioLosses(
         account=accounts.ids,
         requirement=needed.maintenance,
-        worst_loss=needed.loss,
+        worst_loss=needed.group_loss,
         scenario=needed.worst,
         group=needed.group,
         scenarios=scenario_names(table),

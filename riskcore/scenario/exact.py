@@ -227,7 +227,7 @@ class _ExactTable:
         self.rows = self.model.rows
         self.initial_rows = self.model.initial_rows or self.rows
         self.underlying = [int(u) for u in self.arrays.underlying]
-        self.moved = moved_collateral(self.model, self.instruments, self.arrays.underlying)
+        self.moves_long, self.moves_short = moved_collateral(self.model, self.instruments, self.arrays.underlying)
         self.terms = len(self.instruments.term_expiry)
         self.groups = self.model.groups_of(self.instruments.underlyings)
         self._changes: dict[tuple[int, bool], list[Fraction]] = {}
@@ -299,7 +299,7 @@ class _ExactTable:
 
     def _linear_change(self, i: int, row: Scenario) -> Fraction:
         u = self.underlying[i]
-        if self.kind(i) == Kind.SPOT and (not self.moved[i] or self.in_coin):
+        if self.kind(i) == Kind.SPOT and (self.in_coin or self.underlying[i] < 0):
             return _ZERO
         move, shift = self.moves(row, u)
         if self.kind(i) == Kind.SPOT:
@@ -410,7 +410,8 @@ class _Portfolio:
                 change = size if change >= 0 else -size
                 if change > 0:
                     change *= group.alpha
-                    change = change if group.cap is None else min(change, group.cap)
+                    if group.cap is not None:
+                        change = min(change, group.cap / self.table.index(u) if self.table.in_coin else group.cap)
                 total[s] += change
         return total
 
@@ -420,6 +421,9 @@ class _Portfolio:
         rows = table.initial_rows if initial else table.rows
         total = [_ZERO] * len(rows)
         for i in self.of(u, Kind.SPOT, Kind.PERPETUAL, Kind.FUTURE):
+            moves = table.moves_long if self.sizes[i] > 0 else table.moves_short
+            if table.kind(i) == Kind.SPOT and not moves[i]:
+                continue
             for s, change in enumerate(table.changes(i, initial)):
                 total[s] += self.sizes[i] * change
         options = self.of(u, Kind.OPTION)

@@ -9,7 +9,7 @@ import numpy as np
 from .._typing import Float, Int
 from ..boundary.threads import in_chunks
 from ..kernels import scenario as kernels
-from ..kernels.scenario_gradient import fill_gradients
+from ..kernels.scenario_gradient import BUMP, fill_gradients
 from ..kernels.scenario_layouts import COLUMNS, PortfolioColumns, ScenarioArrays, ScenarioScratch
 from .plain import fill_plain, is_plain
 from .portfolios import Portfolios
@@ -165,19 +165,44 @@ def requirements(
 
 def gradients(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None) -> Gradients:
     """Requirements of all accounts and gradients of all positions."""
-    columns, gradient = columns_of(portfolios), np.empty(len(portfolios.size))
+    columns, gradient = columns_of(replace(portfolios, orders=None)), np.empty(len(portfolios.size))
     maintenance = np.empty(len(portfolios))
+    account = np.repeat(np.arange(len(portfolios)), (portfolios.span[1:] - portfolios.span[:-1]).astype(np.int64))
 
     def chunk(first: int, last: int) -> None:
         fill_gradients(first, last, columns, arrays, scratch_of(arrays), maintenance, gradient)
 
-    in_chunks(chunk, len(portfolios), threads, PER_THREAD)
+    if arrays.has_spreads:
+        maintenance[:] = requirements(portfolios, arrays, threads, initial=False, worst=False).maintenance
+        gradient[:] = _by_differences(portfolios, arrays, threads, account)
+    else:
+        in_chunks(chunk, len(portfolios), threads, PER_THREAD)
     contribution = portfolios.size * gradient
-    account = np.repeat(np.arange(len(portfolios)), (portfolios.span[1:] - portfolios.span[:-1]).astype(np.int64))
     total = np.bincount(account, contribution, len(portfolios))
     size = np.bincount(account, np.abs(contribution), len(portfolios))
     missing = np.divide(maintenance - total, size, out=np.zeros(len(portfolios)), where=size > 0.0)
     return Gradients(maintenance, gradient, contribution + missing[account] * np.abs(contribution))
+
+
+def _by_differences(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None, account: Int) -> Float:
+    """Gradients by differences, for models whose spreads depend on all positions of an account."""
+    span = portfolios.span.astype(np.int64)
+    length = (span[1:] - span[:-1])[account]  # a portfolio for each position, with all rows of its account
+    end = np.cumsum(length)
+    row = np.arange(end[-1] if len(end) else 0)
+    position = np.repeat(np.arange(len(account)), length)
+    source = span[account][position] + row - (end - length)[position]
+    bump = BUMP * np.where(portfolios.size == 0.0, 1.0, np.abs(portfolios.size))
+    spans, instrument = np.append(0, end).astype(np.uint32), portfolios.instrument[source]
+    shift = np.where(source == position, bump[position], 0.0)
+    more, less = (
+        requirements(
+            Portfolios(spans, instrument, portfolios.size[source] + side), arrays, threads, initial=False, worst=False
+        ).maintenance
+        for side in (shift, -shift)
+    )
+    slope: Float = (more - less) / (2.0 * bump)
+    return slope
 
 
 def losses(portfolios: Portfolios, arrays: ScenarioArrays, first: int, last: int) -> Float:

@@ -394,14 +394,12 @@ class ScenarioTable:
             raise RiskDataError(table, name, f"an account holds it: {what} is needed")
 
 
-def moved_collateral(model: ScenarioModel, instruments: Instruments, underlying: Int) -> Bool:
-    """Whether each instrument is a spot balance that moves with an underlying in the scenarios."""
+def moved_collateral(model: ScenarioModel, instruments: Instruments, underlying: Int) -> tuple[Bool, Bool]:
+    """Whether each instrument is a spot balance that moves with an underlying: a positive one, and a borrow."""
     moved = model.collateral_in_scenarios
-    is_named = (
-        np.isin(instruments.symbol, moved) if isinstance(moved, tuple) else np.full(len(instruments), bool(moved))
-    )
-    found: Bool = (instruments.kind == Kind.SPOT) & is_named & (underlying >= 0)
-    return found
+    with_underlying: Bool = (instruments.kind == Kind.SPOT) & (underlying >= 0)
+    long = with_underlying & (np.isin(instruments.symbol, moved) if isinstance(moved, tuple) else bool(moved))
+    return long, with_underlying if model.borrow_margin == "scenario" else long
 
 
 class _Build:
@@ -580,8 +578,11 @@ class _Build:
         groups = model.groups_of(instruments.underlyings)
         group, offset = np.zeros(underlyings, np.int32), np.empty((underlyings, 2))
         for g, each in enumerate(groups):
-            group[list(each.members)] = g
-            offset[list(each.members)] = float(each.alpha), np.inf if each.cap is None else float(each.cap)
+            members = list(each.members)
+            group[members] = g
+            offset[members] = float(each.alpha), np.inf if each.cap is None else float(each.cap)
+        if self.in_coin:
+            offset[:, 1] /= self.index
         discount = np.ones((number + underlyings, 2))
         discount[:number] = self._discounts()
         weights = np.zeros(number + underlyings)
@@ -624,6 +625,7 @@ class _Build:
             short_minimum=short_minimum,
             kind=kind,
             is_call=instruments.is_call,
+            moves_long=~is_spot | moved_collateral(model, instruments, u)[0],
             underlying=u.astype(np.int32),
             term=np.where(
                 kind == Kind.PERPETUAL, number + instruments.underlying, np.where(is_spot, -1, instruments.term)
