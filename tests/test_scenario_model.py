@@ -26,7 +26,7 @@ from riskcore.scenario import (
 )
 from riskcore.scenario.checks import discounts_in_order
 from riskcore.scenario.figures import decimal_text
-from riskcore.scenario.model import Discount
+from riskcore.scenario.model import Charge, Discount
 from tests import scenario_vectors as vectors
 
 PAGE = Path(__file__).parents[1] / "docs" / "scenario_models.md"
@@ -428,6 +428,17 @@ def test_the_example_of_the_page_is_what_the_model_gives():
     assert "\n".join(rows) in section
     keys = {key for line in section.splitlines() if line.startswith("| `") for key in re.findall("`([a-z_]+)`", line)}
     assert {field.name for field in dataclasses.fields(rc.ScenarioModel)} <= keys
+
+
+def test_the_page_has_the_figures_of_each_charge():
+    page = (PAGE.parent / "scenario_margin.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.partition("## Models as data")[2].splitlines() if line.startswith("| ")]
+    listed_ = {row[0].strip("| "): re.findall("`([a-z_]+)`", row[1]) for row in rows if len(row) > 1}
+    shared_ = {field.name for field in dataclasses.fields(Charge)}
+    kinds = {kind.kind: kind for kind in Charge.__subclasses__()}
+    assert len(kinds) == 13
+    for name, kind in kinds.items():
+        assert listed_[name] == [field.name for field in dataclasses.fields(kind) if field.name not in shared_], name
 
 
 # ---- What the figures say
