@@ -339,9 +339,9 @@ def test_bad_input_is_refused_in_one_line():
             with pytest.raises(RiskDataError, match=rule) as error:
                 function(accounts, venue, tick)
             assert "\n" not in str(error.value)
-    without = {"settle_asset": "USDC", "markets": [market("BTC_USDC_PERP")], "policy": {"margin_model": "scenario"}}
+    without = {"settle_asset": "USDC", "markets": [market("BTC_USDC_PERP")], "collateral": []}
     with pytest.raises(RiskDataError, match="scenario_model"):
-        rc.load_venue(without)
+        rc.load_venue(without | {"policy": {"margin_model": "scenario"}})
 
 
 # ---- Liquidation prices, orders, lines

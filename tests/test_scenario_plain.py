@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -22,8 +23,9 @@ EXPIRIES = ["2026-01-30T08:00Z", "2026-03-27T08:00Z"]
 FIELDS = ("maintenance", "initial", "loss", "initial_loss", "group_loss", "worst", "group", "scale")
 
 
-def table_of(scenarios, underlyings=3, rule="separate", **model):
-    """A perpetual, a future and 18 options of each underlying, under a model with so many scenarios."""
+@cache
+def tick_of(underlyings):
+    """A perpetual, a future and 18 options of each underlying, and their prices."""
     names = [f"U{n}" for n in range(underlyings)]
     rows = [(f"{u}-PERP", "PERP", u, None, None, None) for u in names]
     rows += [(f"{u}-F", "DATED", u, EXPIRIES[0], None, None) for u in names]
@@ -38,9 +40,15 @@ def table_of(scenarios, underlyings=3, rule="separate", **model):
     options = frame["kind"] == "OPTION"
     market = ScenarioMarket.read(
         instruments, "2026-01-01", index=dict.fromkeys(names, 100.0),
-        marks=dict.fromkeys(frame["market"][~options], 100.5), terms=terms,
+        marks=dict.fromkeys(frame["market"][~options], 100.5) | dict.fromkeys(frame["market"][options], 5.0), terms=terms,
         volatilities=dict.fromkeys(frame["market"][options], 0.6),
     )  # fmt: skip
+    return instruments, market
+
+
+def table_of(scenarios, underlyings=3, rule="separate", **model):
+    """Table of record under a model with so many scenarios."""
+    instruments, market = tick_of(underlyings)
     moves = np.linspace(-0.3, 0.3, scenarios) if scenarios > 1 else [-0.1]
     source = {
         "scenarios": [

@@ -98,6 +98,37 @@ def exact_sizes(
     return order, [sizes[instrument] for instrument in order]
 
 
+def exact_orders(accounts: Accounts, account: int, prices: Prices) -> list[tuple[int, Fraction, Fraction]]:
+    """Return the open orders of an account that are not reduce-only, exactly.
+
+    Parameters
+    ----------
+    accounts : Accounts
+        The state.
+    account : int
+        Account row.
+    prices : Prices
+        Complete prices of one instant.
+
+    Returns
+    -------
+    list of tuple
+        Instrument, signed size and limit of each order.
+    """
+    orders, markets = accounts.orders.columns, prices.venue.markets
+    if not accounts.columns.open_orders[account]:
+        return []
+    own = np.flatnonzero((orders.account == account) & (orders.lots > 0) & ~orders.reduce_only)
+    return [
+        (
+            int(orders.market[n]),
+            int(orders.side[n]) * int(orders.lots[n]) * markets.exact_lot_size[orders.market[n]],
+            int(orders.price[n]) * markets.tick[orders.market[n]],
+        )
+        for n in own.tolist()
+    ]
+
+
 def with_orders(portfolios: Portfolios, layout: PortfolioLayout, instrument: int) -> tuple[Portfolios, Int]:
     """Return portfolios with one more order in an instrument each, whose size and price are still to be set.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +24,7 @@ from ..kernels.scenario_layouts import (
     ScenarioArrays,
     ScenarioScratch,
 )
-from . import requirement
+from . import requirement, screening
 from .charges import Figures, charges_of, depeg_of
 from .instruments import Instruments, Kind
 from .model import OTHERS, ScenarioModel, Spreads
@@ -204,6 +205,152 @@ class ScenarioTable:
         self.must_cover(portfolios)
         return requirement.requirements(portfolios, self.arrays, threads, initial, worst)
 
+    def upper_bounds(self, portfolios: Portfolios, *, threads: int | None = None) -> tuple[Float, Float]:
+        """Bounds that no maintenance requirement is above.
+
+        Parameters
+        ----------
+        portfolios : Portfolios
+            A accounts; their orders take no part.
+        threads : int, optional
+            Number of threads; every core if it is not given.
+
+        Returns
+        -------
+        tuple of ndarray of float64, shape (A,)
+            The sum of what each position can need alone, and the worst block of scenarios with each position at its
+            lowest change in it; numeraire. The requirement is at most the second, and the second at most the first,
+            within rounding, for which both have an allowance.
+
+        Raises
+        ------
+        RiskDataError
+            An account holds an instrument that the tick has no complete data of.
+
+        Notes
+        -----
+        The rule: docs/scenario_margin.md, "Screening".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from riskcore.scenario import Instruments, Portfolios, ScenarioMarket, ScenarioTable, load_scenario_model
+        >>> frame = pd.DataFrame({"market": ["BTC-PERP"], "kind": ["PERP"], "underlying": ["BTC"]})
+        >>> instruments = Instruments.from_frame(frame)
+        >>> market = ScenarioMarket.read(
+        ...     instruments, "2026-01-01", index={"BTC": 60_000.0}, marks={"BTC-PERP": 60_000.0}
+        ... )
+        >>> table = ScenarioTable.of(load_scenario_model({"scenarios": [{"move": "0.1"}]}), instruments, market)
+        >>> rows = [("ann", "BTC-PERP", -2.0), ("bob", "BTC-PERP", -1.0)]
+        >>> held = pd.DataFrame(rows, columns=["account", "market", "size"])
+        >>> portfolios, _ = Portfolios.from_frame(instruments, held)
+        >>> [bound.round(3).tolist() for bound in table.upper_bounds(portfolios)]
+        [[12000.0, 6000.0], [12000.0, 6000.0]]
+        """
+        self.must_cover(portfolios)
+        return screening.bounds_of(portfolios, self._bounds, threads)
+
+    def undecided(self, portfolios: Portfolios, equity: Float, *, threads: int | None = None) -> Int:
+        """Accounts whose equity is not above the upper bounds of their requirement.
+
+        Parameters
+        ----------
+        portfolios : Portfolios
+            A accounts.
+        equity : ndarray of float64, shape (A,)
+            Numeraire; less what it may lack by rounding.
+        threads : int, optional
+            Number of threads; every core if it is not given. The accounts do not depend on it.
+
+        Returns
+        -------
+        ndarray of int64
+            Their numbers, ascending. The requirement of every other account is below its equity.
+
+        Raises
+        ------
+        RiskDataError
+            An account holds an instrument that the tick has no complete data of.
+
+        Notes
+        -----
+        The rule: docs/scenario_margin.md, "Screening".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from riskcore.scenario import Instruments, Portfolios, ScenarioMarket, ScenarioTable, load_scenario_model
+        >>> frame = pd.DataFrame({"market": ["BTC-PERP"], "kind": ["PERP"], "underlying": ["BTC"]})
+        >>> instruments = Instruments.from_frame(frame)
+        >>> market = ScenarioMarket.read(
+        ...     instruments, "2026-01-01", index={"BTC": 60_000.0}, marks={"BTC-PERP": 60_000.0}
+        ... )
+        >>> table = ScenarioTable.of(load_scenario_model({"scenarios": [{"move": "0.1"}]}), instruments, market)
+        >>> rows = [("ann", "BTC-PERP", -2.0), ("bob", "BTC-PERP", -1.0)]
+        >>> held = pd.DataFrame(rows, columns=["account", "market", "size"])
+        >>> portfolios, _ = Portfolios.from_frame(instruments, held)
+        >>> table.undecided(portfolios, np.array([10_000.0, 10_000.0]))
+        array([0])
+        """
+        self.must_cover(portfolios)
+        return screening.undecided(portfolios, self._bounds, np.ascontiguousarray(equity, np.float64), threads)
+
+    def select(self, portfolios: Portfolios, equity: Float, *, threads: int | None = None) -> tuple[Int, Requirements]:
+        """Accounts whose maintenance requirement is not below their equity, by bounds first.
+
+        Parameters
+        ----------
+        portfolios : Portfolios
+            A accounts.
+        equity : ndarray of float64, shape (A,)
+            Numeraire.
+        threads : int, optional
+            Number of threads; every core if it is not given. The accounts do not depend on it.
+
+        Returns
+        -------
+        tuple of ndarray of int64 and Requirements
+            Numbers of the accounts that have positions and ``not requirement < equity``, ascending, and their
+            requirements, in which open orders and the scenarios of the initial requirement take no part. They are
+            exactly those that `requirements` gives for all accounts.
+
+        Raises
+        ------
+        RiskDataError
+            An account holds an instrument that the tick has no complete data of.
+
+        Notes
+        -----
+        The rule: docs/scenario_margin.md, "Screening".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from riskcore.scenario import Instruments, Portfolios, ScenarioMarket, ScenarioTable, load_scenario_model
+        >>> frame = pd.DataFrame({"market": ["BTC-PERP"], "kind": ["PERP"], "underlying": ["BTC"]})
+        >>> instruments = Instruments.from_frame(frame)
+        >>> market = ScenarioMarket.read(
+        ...     instruments, "2026-01-01", index={"BTC": 60_000.0}, marks={"BTC-PERP": 60_000.0}
+        ... )
+        >>> table = ScenarioTable.of(load_scenario_model({"scenarios": [{"move": "0.1"}]}), instruments, market)
+        >>> rows = [("ann", "BTC-PERP", -2.0), ("bob", "BTC-PERP", -1.0)]
+        >>> held = pd.DataFrame(rows, columns=["account", "market", "size"])
+        >>> portfolios, _ = Portfolios.from_frame(instruments, held)
+        >>> accounts, requirements = table.select(portfolios, np.array([10_000.0, 10_000.0]))
+        >>> accounts, requirements.maintenance
+        (array([0]), array([12000.]))
+        """
+        accounts = self.undecided(portfolios, equity, threads=threads)
+        accounts = accounts[portfolios.span[accounts + 1] > portfolios.span[accounts]]
+        found = self.requirements(screening.taken(portfolios, accounts), initial=False, threads=threads)
+        kept = ~(found.maintenance < equity[accounts])
+        return accounts[kept], Requirements(
+            *(getattr(found, field.name)[kept] for field in dataclasses.fields(Requirements))
+        )
+
     def losses(self, portfolios: Portfolios, first: int, last: int) -> Float:
         """Change of each group of some accounts in each scenario, with weights, dampeners and offsets.
 
@@ -312,6 +459,10 @@ class ScenarioTable:
         (array([12000.]), array([6000.]))
         """
         return self._standalone
+
+    @cached_property
+    def _bounds(self) -> screening.Bounds:
+        return screening.Bounds.of(self.arrays)
 
     @cached_property
     def _standalone(self) -> tuple[Float, Float]:

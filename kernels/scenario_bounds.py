@@ -1,0 +1,151 @@
+"""Upper bounds of the maintenance requirement, by which accounts are passed over: docs/scenario_margin.md, "Screening".
+
+A position is looked up by its instrument and side: row 2 i of a table is a long unit of instrument i, row 2 i + 1 a
+short one. The look-up has no branch, as the sign of a size cannot be foreseen.
+"""
+
+import numpy as np
+
+from ._columns import lowest, no_sums, plus_product
+from ._jit import inner_kernel, kernel
+from ._lanes import WIDTH
+from .scenario_layouts import COLUMNS
+
+NARROW, WIDE = COLUMNS, 2 * COLUMNS
+"""Columns that an envelope may have."""
+
+NARROW_VECTORS, WIDE_VECTORS = NARROW // WIDTH, WIDE // WIDTH
+
+
+@inner_kernel
+def sum_of_units(account, portfolios, unit, slack):
+    """Bound of an account by the requirement of each of its positions alone.
+
+    account     int64             ()     0 <= account < A
+    portfolios  PortfolioColumns  ()     see scenario_layouts.py
+    unit        float64           (2M,)  bound of a long and of a short unit, numeraire
+    slack       float64           ()     more for each row, numeraire
+    """
+    total = 0.0
+    for p in range(np.int64(portfolios.span[account]), np.int64(portfolios.span[account + 1])):
+        size = portfolios.size[p]
+        total += abs(size) * unit[2 * np.int64(portfolios.instrument[p]) + np.int64(size < 0.0)] + slack
+    return total
+
+
+@inner_kernel
+def envelope_of(blank, account, portfolios, group, envelope, charge, slack):
+    """Bound of an account by blocks of scenarios.
+
+    blank       float64           (W,)     block of zeros
+    account     int64             ()       0 <= account < A
+    portfolios  PortfolioColumns  ()       see scenario_layouts.py
+    group       int32             (M,)     group of each instrument
+    envelope    float64           (2M, W)  lowest change of a unit in each block, with all factors, numeraire
+    charge      float64           (2M,)    what adds up whatever the block, numeraire
+    slack       float64           ()       more for each row, numeraire
+    """
+    total, p, end = 0.0, np.int64(portfolios.span[account]), np.int64(portfolios.span[account + 1])
+    while p < end:
+        g, sums = group[portfolios.instrument[p]], blank
+        while p < end:
+            i = np.int64(portfolios.instrument[p])
+            if group[i] != g:
+                break
+            size = portfolios.size[p]
+            row, size = 2 * i + np.int64(size < 0.0), abs(size)
+            sums = plus_product(sums, envelope, row, 0, size)
+            total += size * charge[row] + slack
+            p += 1
+        low = lowest(sums)
+        total -= low if low < 0.0 else 0.0
+    return total
+
+
+@kernel
+def list_above_sum(first, last, portfolios, unit, slack, equity, listed):
+    """List the accounts whose bound by single positions is not below their equity; returns how many.
+
+    first       int64             ()     first account
+    last        int64             ()     end of the accounts
+    portfolios  PortfolioColumns  ()     see scenario_layouts.py
+    unit        float64           (2M,)  see sum_of_units
+    slack       float64           ()     see sum_of_units
+    equity      float64           (A,)   numeraire
+    listed      int64             (A,)   out, accounts from first on
+    """
+    count = first
+    for account in range(first, last):
+        listed[count] = account
+        count += not sum_of_units(account, portfolios, unit, slack) < equity[account]
+    return count - first
+
+
+@inner_kernel
+def keep_above(blank, first, count, portfolios, group, envelope, charge, slack, equity, listed):
+    """Keep the listed accounts whose envelope is not below their equity; returns how many.
+
+    blank       float64           (W,)     block of zeros
+    first       int64             ()       first row of the list
+    count       int64             ()       number of rows
+    portfolios  PortfolioColumns  ()       see scenario_layouts.py
+    group       int32             (M,)     see envelope_of
+    envelope    float64           (2M, W)  see envelope_of
+    charge      float64           (2M,)    see envelope_of
+    slack       float64           ()       see envelope_of
+    equity      float64           (A,)     numeraire
+    listed      int64             (A,)     in/out, accounts
+    """
+    end = first
+    for n in range(first, first + count):
+        account = listed[n]
+        listed[end] = account
+        bound = envelope_of(blank, account, portfolios, group, envelope, charge, slack)
+        end += not bound < equity[account]
+    return end - first
+
+
+@kernel
+def keep_above_envelope(first, count, portfolios, group, envelope, charge, slack, equity, listed):
+    """Keep the listed accounts whose envelope is not below their equity; returns how many.
+
+    first       int64             ()       first row of the list
+    count       int64             ()       number of rows
+    portfolios  PortfolioColumns  ()       see scenario_layouts.py
+    group       int32             (M,)     see envelope_of
+    envelope    float64           (2M, W)  see envelope_of; NARROW or WIDE columns
+    charge      float64           (2M,)    see envelope_of
+    slack       float64           ()       see envelope_of
+    equity      float64           (A,)     numeraire
+    listed      int64             (A,)     in/out, accounts
+    """
+    if envelope.shape[1] == NARROW:
+        blank = no_sums(NARROW_VECTORS)
+        return keep_above(blank, first, count, portfolios, group, envelope, charge, slack, equity, listed)
+    wide = no_sums(WIDE_VECTORS)
+    return keep_above(wide, first, count, portfolios, group, envelope, charge, slack, equity, listed)
+
+
+@kernel
+def fill_bounds(first, last, portfolios, unit, group, envelope, charge, slack, single, bound):
+    """Both bounds of some accounts.
+
+    first       int64             ()       first account
+    last        int64             ()       end of the accounts
+    portfolios  PortfolioColumns  ()       see scenario_layouts.py
+    unit        float64           (2M,)    see sum_of_units
+    group       int32             (M,)     see envelope_of
+    envelope    float64           (2M, W)  see envelope_of; NARROW or WIDE columns
+    charge      float64           (2M,)    see envelope_of
+    slack       float64           ()       see envelope_of
+    single      float64           (A,)     out, by single positions, numeraire
+    bound       float64           (A,)     out, by blocks of scenarios, numeraire
+    """
+    for account in range(first, last):
+        single[account] = sum_of_units(account, portfolios, unit, slack)
+        if envelope.shape[1] == NARROW:
+            blank = no_sums(NARROW_VECTORS)
+            bound[account] = envelope_of(blank, account, portfolios, group, envelope, charge, slack)
+        else:
+            wide = no_sums(WIDE_VECTORS)
+            bound[account] = envelope_of(wide, account, portfolios, group, envelope, charge, slack)
