@@ -161,11 +161,12 @@ def add_orders(account, u, first, end, portfolios, arrays, scratch):
             rule = arrays.order_rule[i]
             is_shocked = arrays.is_discounted and arrays.kind[i] == OPTION
             value = 0.0 if is_shocked else arrays.value[i]
-            entry = -1.0 / limit if rule == INVERSE_IN_COIN else limit * arrays.order_scale[i]
+            paid = -1.0 / limit if rule == INVERSE_IN_COIN else limit * arrays.order_scale[i]
             for s in range(first, end):
-                if rule == INVERSE_IN_MONEY:
-                    entry = -arrays.coin[u, s] / limit
-                gain = size * (value + arrays.row[i, s] - entry)
+                gain = arrays.row[i, s] + value - paid
+                if rule == INVERSE_IN_MONEY:  # coins at their shocked price
+                    gain = arrays.row[i, s] + arrays.coin[u, s] * (1.0 / limit + value / arrays.price[u])
+                gain *= size
                 scratch.underlying[s] += gain if gain < 0.0 else 0.0
 
 
@@ -604,18 +605,15 @@ def group_requirement(account, run, runs, spots_end, result, portfolios, arrays,
             if arrays.has_spreads:
                 spread += scratch.spread[r, SPREAD]
     add_time_charges(result, arrays, scratch)
-    columns = (arrays.scenarios + COLUMNS - 1) // COLUMNS * COLUMNS
-    if has_orders or arrays.initial_first > 0:
-        start = arrays.initial_first
-        end = start + (arrays.initial_scenarios + COLUMNS - 1) // COLUMNS * COLUMNS
-        fill_group(account, run, runs, spots_end, start, end, has_orders, portfolios, arrays, scratch)
-        initial_loss, worst = group_loss(start, arrays.initial_scenarios, basis, arrays, scratch)
-        fill_group(account, run, runs, spots_end, 0, columns, False, portfolios, arrays, scratch)
-        scan, worst = group_loss(0, arrays.scenarios, basis, arrays, scratch)
-    else:
-        fill_group(account, run, runs, spots_end, 0, columns, False, portfolios, arrays, scratch)
-        scan, worst = group_loss(0, arrays.scenarios, basis, arrays, scratch)
-        initial_loss = scan
+    scan, initial_loss, worst = 0.0, 0.0, np.int64(-1)
+    has_both = has_orders or arrays.initial_first > 0
+    for turn in range(0 if has_both else 1, 2):  # the work space ends with the changes of the maintenance requirement
+        start, count = (arrays.initial_first, arrays.initial_scenarios) if turn == 0 else (0, arrays.scenarios)
+        end = start + (count + COLUMNS - 1) // COLUMNS * COLUMNS
+        fill_group(account, run, runs, spots_end, start, end, has_orders and turn == 0, portfolios, arrays, scratch)
+        scan, worst = group_loss(start, count, basis, arrays, scratch)
+        if turn == 0 or not has_both:
+            initial_loss = scan
     loss = rounded(max(scan, results[result, FLOOR]), arrays.round_worst)
     initial_loss = rounded(max(initial_loss, results[result, INITIAL_FLOOR]), arrays.round_worst)
     charges, initial_charges = results[result, CHARGES], results[result, INITIAL_CHARGES]
@@ -660,26 +658,34 @@ def price_risk(u, worst, arrays, scratch):
 
 
 @inner_kernel
-def fill_spreads(account, runs, spots_end, portfolios, arrays, scratch):
-    """Spread charges less credits of each underlying of an account.
+def fill_risks(run, runs, arrays, scratch):
+    """Price risk of each underlying of a group, whose changes are in the work space.
 
-    account     int64             ()  0 <= account < A
+    run      int64            ()  the first of the account's underlyings that is of the group
+    runs     int64            ()  number of the account's underlyings
+    arrays   ScenarioArrays   ()  see scenario_layouts.py
+    scratch  ScenarioScratch  ()  work space, see scenario_layouts.py
+    """
+    group = arrays.group[scratch.run_underlying[run]]
+    columns = (arrays.scenarios + COLUMNS - 1) // COLUMNS * COLUMNS
+    _, worst = lowest_change(0, columns, 0.0, -1, scratch)
+    for r in range(run, runs):
+        u = scratch.run_underlying[r]
+        if arrays.group[u] == group:
+            scratch.spread[r, RISK] = price_risk(u, worst, arrays, scratch) if worst >= 0 else 0.0
+
+
+@inner_kernel
+def fill_spreads(runs, portfolios, arrays, scratch):
+    """Spread charges less credits of each underlying of an account, from their price risks.
+
     runs        int64             ()  number of the account's underlyings
-    spots_end   int64             ()  end of the account's spot rows
     portfolios  PortfolioColumns  ()  see scenario_layouts.py
     arrays      ScenarioArrays    ()  see scenario_layouts.py
     scratch     ScenarioScratch   ()  work space, see scenario_layouts.py
     """
-    spread, columns = scratch.spread, (arrays.scenarios + COLUMNS - 1) // COLUMNS * COLUMNS
+    spread = scratch.spread
     for run in range(runs):
-        if not is_counted(run, arrays, scratch):
-            group = arrays.group[scratch.run_underlying[run]]
-            fill_group(account, run, runs, spots_end, 0, columns, False, portfolios, arrays, scratch)
-            _, worst = lowest_change(0, columns, 0.0, -1, scratch)
-            for r in range(run, runs):
-                u = scratch.run_underlying[r]
-                if arrays.group[u] == group:
-                    spread[r, RISK] = price_risk(u, worst, arrays, scratch) if worst >= 0 else 0.0
         spread[run, SPREAD] = tier_charges(run, portfolios, arrays, scratch)
         net = 0.0
         for p in range(scratch.run_first[run], scratch.run_end[run]):
@@ -762,22 +768,29 @@ def requirement_of(account, portfolios, arrays, scratch):
         results[runs, column] = 0.0
     first = np.int64(portfolios.span[account])
     scale = add_unit_charges(first, spots_end, -1, False, runs, portfolios, arrays, scratch)
-    maintenance, initial = results[runs, CHARGES], results[runs, INITIAL_CHARGES]
-    raw, loss, initial_loss = results[runs, RAW], 0.0, 0.0
-    if arrays.has_spreads:
-        fill_spreads(account, runs, spots_end, portfolios, arrays, scratch)
-    largest, group_loss, worst, worst_group = -inf, 0.0, np.int64(-1), np.int64(-1)
+    others = results[runs, CHARGES], results[runs, INITIAL_CHARGES], results[runs, RAW], scale
+    maintenance, initial, raw, scale = others
+    loss, initial_loss, largest, group_loss, worst, worst_group = 0.0, 0.0, -inf, 0.0, np.int64(-1), np.int64(-1)
     for run in range(runs):
-        if not is_counted(run, arrays, scratch):
-            one = group_requirement(account, run, runs, spots_end, run, portfolios, arrays, scratch)
-            maintenance += one.maintenance
-            initial += one.initial
-            loss += one.loss
-            initial_loss += one.initial_loss
-            scale += one.scale
-            raw += results[run, RAW]
-            if one.maintenance > largest:
-                largest, group_loss, worst, worst_group = one.maintenance, one.loss, one.worst, one.group
+        scratch.spread[run, SPREAD] = 0.0
+    for turn in range(2 if arrays.has_spreads else 1):  # credits between underlyings need the losses of all
+        maintenance, initial, raw, scale = others
+        loss, initial_loss, largest = 0.0, 0.0, -inf
+        for run in range(runs):
+            if not is_counted(run, arrays, scratch):
+                one = group_requirement(account, run, runs, spots_end, run, portfolios, arrays, scratch)
+                maintenance += one.maintenance
+                initial += one.initial
+                loss += one.loss
+                initial_loss += one.initial_loss
+                scale += one.scale
+                raw += results[run, RAW]
+                if one.maintenance > largest:
+                    largest, group_loss, worst, worst_group = one.maintenance, one.loss, one.worst, one.group
+                if turn == 0 and arrays.has_spreads:
+                    fill_risks(run, runs, arrays, scratch)
+        if turn == 0 and arrays.has_spreads:
+            fill_spreads(runs, portfolios, arrays, scratch)
     if arrays.minimum_level == ACCOUNT_MINIMUM:
         least = scaled_minimum(raw, arrays)
         scale += least

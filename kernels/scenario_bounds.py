@@ -1,7 +1,7 @@
 """Upper bounds of the maintenance requirement, by which accounts are passed over: docs/scenario_margin.md, "Screening".
 
-A position is looked up by its instrument and side: row 2 i of a table is a long unit of instrument i, row 2 i + 1 a
-short one. The look-up has no branch, as the sign of a size cannot be foreseen.
+There is no branch on the sign of a size, which cannot be foreseen. In an envelope row 2 i is a long unit of instrument
+i, row 2 i + 1 a short one.
 """
 
 import numpy as np
@@ -18,19 +18,22 @@ NARROW_VECTORS, WIDE_VECTORS = NARROW // WIDTH, WIDE // WIDTH
 
 
 @inner_kernel
-def sum_of_units(account, portfolios, unit, slack):
+def sum_of_units(account, portfolios, unit, tilt, slack):
     """Bound of an account by the requirement of each of its positions alone.
 
-    account     int64             ()     0 <= account < A
-    portfolios  PortfolioColumns  ()     see scenario_layouts.py
-    unit        float64           (2M,)  bound of a long and of a short unit, numeraire
-    slack       float64           ()     more for each row, numeraire
+    account     uint64            ()    0 <= account < A
+    portfolios  PortfolioColumns  ()    see scenario_layouts.py
+    unit        float64           (M,)  mean of the bounds of a long and of a short unit, numeraire
+    tilt        float64           (M,)  half of what that of a long unit is more
+    slack       float64           ()    more for each row, numeraire
     """
-    total = 0.0
-    for p in range(np.int64(portfolios.span[account]), np.int64(portfolios.span[account + 1])):
-        size = portfolios.size[p]
-        total += abs(size) * unit[2 * np.int64(portfolios.instrument[p]) + np.int64(size < 0.0)] + slack
-    return total
+    total, p, end = 0.0, np.uint64(portfolios.span[account]), np.uint64(portfolios.span[account + np.uint64(1)])
+    rows = end - p
+    while p < end:
+        size, i = portfolios.size[p], np.uint64(portfolios.instrument[p])
+        total += size * tilt[i] + abs(size) * unit[i]
+        p += np.uint64(1)
+    return total + np.float64(rows) * slack
 
 
 @inner_kernel
@@ -63,22 +66,23 @@ def envelope_of(blank, account, portfolios, group, envelope, charge, slack):
 
 
 @kernel
-def list_above_sum(first, last, portfolios, unit, slack, equity, listed):
+def list_above_sum(first, last, portfolios, unit, tilt, slack, equity, listed):
     """List the accounts whose bound by single positions is not below their equity; returns how many.
 
-    first       int64             ()     first account
-    last        int64             ()     end of the accounts
-    portfolios  PortfolioColumns  ()     see scenario_layouts.py
-    unit        float64           (2M,)  see sum_of_units
-    slack       float64           ()     see sum_of_units
-    equity      float64           (A,)   numeraire
-    listed      int64             (A,)   out, accounts from first on
+    first       int64             ()    first account
+    last        int64             ()    end of the accounts
+    portfolios  PortfolioColumns  ()    see scenario_layouts.py
+    unit        float64           (M,)  see sum_of_units
+    tilt        float64           (M,)  see sum_of_units
+    slack       float64           ()    see sum_of_units
+    equity      float64           (A,)  numeraire
+    listed      int64             (A,)  out, accounts from first on
     """
-    count = first
-    for account in range(first, last):
+    count = np.uint64(first)
+    for account in range(np.uint64(first), np.uint64(last)):
         listed[count] = account
-        count += not sum_of_units(account, portfolios, unit, slack) < equity[account]
-    return count - first
+        count += np.uint64(not sum_of_units(account, portfolios, unit, tilt, slack) < equity[account])
+    return np.int64(count) - first
 
 
 @inner_kernel
@@ -127,13 +131,14 @@ def keep_above_envelope(first, count, portfolios, group, envelope, charge, slack
 
 
 @kernel
-def fill_bounds(first, last, portfolios, unit, group, envelope, charge, slack, single, bound):
+def fill_bounds(first, last, portfolios, unit, tilt, group, envelope, charge, slack, single, bound):
     """Both bounds of some accounts.
 
     first       int64             ()       first account
     last        int64             ()       end of the accounts
     portfolios  PortfolioColumns  ()       see scenario_layouts.py
-    unit        float64           (2M,)    see sum_of_units
+    unit        float64           (M,)     see sum_of_units
+    tilt        float64           (M,)     see sum_of_units
     group       int32             (M,)     see envelope_of
     envelope    float64           (2M, W)  see envelope_of; NARROW or WIDE columns
     charge      float64           (2M,)    see envelope_of
@@ -142,10 +147,26 @@ def fill_bounds(first, last, portfolios, unit, group, envelope, charge, slack, s
     bound       float64           (A,)     out, by blocks of scenarios, numeraire
     """
     for account in range(first, last):
-        single[account] = sum_of_units(account, portfolios, unit, slack)
+        single[account] = sum_of_units(np.uint64(account), portfolios, unit, tilt, slack)
         if envelope.shape[1] == NARROW:
             blank = no_sums(NARROW_VECTORS)
             bound[account] = envelope_of(blank, account, portfolios, group, envelope, charge, slack)
         else:
             wide = no_sums(WIDE_VECTORS)
             bound[account] = envelope_of(wide, account, portfolios, group, envelope, charge, slack)
+
+
+@kernel
+def copy_rows(accounts, portfolios, instrument, size):
+    """Copy the rows of some accounts one after another.
+
+    accounts    int64             (n,)  their numbers
+    portfolios  PortfolioColumns  ()    see scenario_layouts.py
+    instrument  uint16            (Q,)  out
+    size        float64           (Q,)  out
+    """
+    to = np.uint64(0)
+    for account in accounts:
+        for p in range(np.uint64(portfolios.span[account]), np.uint64(portfolios.span[account + 1])):
+            instrument[to], size[to] = portfolios.instrument[p], portfolios.size[p]
+            to += np.uint64(1)

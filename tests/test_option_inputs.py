@@ -521,6 +521,17 @@ def test_equity_is_that_of_the_rules(quantities, cash, coins, weight):
     assert float(exact.account_margin(accounts, 0, prices).equity) == pytest.approx(float(expected), abs=2e-3)
 
 
+def test_exact_equity_takes_the_value_of_an_option_as_it_is(venue):
+    accounts, lots = accounts_of(venue, [(CALL, -1.234, 3_000.0), (PUT, 4.321, 2_000.0)]), {CALL: -1_234, PUT: 4_321}
+    for source_, kind in (("model", Fraction), ("mark", lambda mark: Fraction(repr(mark)))):
+        other = rc.load_venue(source(scenario_model=MODEL | {"price_source": source_}))
+        given = {CALL: 0.1, PUT: 1e-9} if source_ == "mark" else {}
+        prices = rc.Prices.read(other, accounts, tick({PERP: 60_000.0, FUTURE: 60_300.0} | given))
+        marks = dict(zip(other.markets.symbol, prices.mark.tolist(), strict=True))
+        expected = 15_000 + sum(kind(marks[m]) * n / 1_000 for m, n in lots.items())
+        assert abs(Fraction(exact.account_margin(accounts, 0, prices).equity) - expected) <= Fraction(1, 10**39)
+
+
 # The worked example of docs/scenario_margin.md, "Instruments and equity"
 
 

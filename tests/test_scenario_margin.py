@@ -91,7 +91,7 @@ def test_one_linear_underlying_needs_the_rate_times_the_net_notional():
     rng = np.random.default_rng(3)
     count, market_name = 400, "BTC_USDC_PERP"
     positions = [(n, market_name, round(float(q), 3), 60_000.0) for n, q in enumerate(rng.normal(0, 2, count), 1)]
-    balances = [(n, "USDC", round(float(b), 2)) for n, b in enumerate(rng.normal(6_000, 6_000, count), 1)]
+    balances = [(n, "USDC", round(abs(float(b)), 2)) for n, b in enumerate(rng.normal(6_000, 6_000, count), 1)]
     balances += [(n, "ETH", round(float(b), 3)) for n, b in enumerate(rng.normal(0.3, 1, count), 1)]
     tables, prices, orders = [], [], []
     for venue in (separable, scenario):
@@ -283,6 +283,16 @@ def test_a_borrow_has_a_function_or_moves():
         assert float(sum(margin.requirement.values())) == pytest.approx(960.0, rel=1e-12)
         assert float(sum(margin.borrowed.values())) == pytest.approx(needed[-1] - 960.0, rel=1e-12)
     assert needed == pytest.approx([960.0 + 400.0, 960.0 + 640.0])
+
+
+def test_negative_cash_needs_nothing_beside_equity():
+    venue = venue_of([market("BTC_USDC_PERP")], BOTH_WAYS, [asset("USDC"), asset("BTC")])
+    accounts = accounts_of(venue, [(1, "BTC_USDC_PERP", 0.1, 60_000.0)], [(1, "USDC", -50_000.0), (1, "BTC", 1.0)])
+    table = rc.sweep(accounts, venue, {"BTC_USDC_PERP": 60_000.0})
+    margin = model_of(venue).account(accounts, 0, Prices.read(venue, accounts, {"BTC_USDC_PERP": 60_000.0}))
+    assert table.maintenance_margin[0] == float(margin.maintenance) == pytest.approx(960.0)
+    assert table.exposure[0] == pytest.approx(56_000.0)
+    assert table.net_equity[0] == pytest.approx(10_000.0)
 
 
 def test_no_position_needs_nothing_and_no_equity_is_infinite():

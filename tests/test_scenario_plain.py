@@ -40,7 +40,7 @@ def tick_of(underlyings):
     options = frame["kind"] == "OPTION"
     market = ScenarioMarket.read(
         instruments, "2026-01-01", index=dict.fromkeys(names, 100.0),
-        marks=dict.fromkeys(frame["market"][~options], 100.5) | dict.fromkeys(frame["market"][options], 5.0), terms=terms,
+        marks=dict(zip(frame["market"], np.where(options, 5.0, 100.5), strict=True)), terms=terms,
         volatilities=dict.fromkeys(frame["market"][options], 0.6),
     )  # fmt: skip
     return instruments, market

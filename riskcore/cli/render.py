@@ -236,7 +236,7 @@ def print_models(table: pd.DataFrame, totals: pd.DataFrame, when: str) -> None:
         view.add_section()
         for row in rows.loc[[account]].to_dict("records"):
             required, initial, saved = (
-                "-" if isnan(row[name]) else f"{row[name]:,.0f}"
+                "-" if isnan(row[name]) else f"{round(row[name]):,}"
                 for name in ("requirement", "initial_requirement", "saved_by_hedging")
             )
             ratio = _ratio(row["mmr"]) or "-"
@@ -244,7 +244,7 @@ def print_models(table: pd.DataFrame, totals: pd.DataFrame, when: str) -> None:
     out.print(view)
     sums = _table("All accounts", "model", "requirement", "initial", "saved by hedging", "at 100 %", "no margin")
     for row in totals.to_dict("records"):
-        figures = [f"{row[name]:,.0f}" for name in ("requirement", "initial_requirement", "saved_by_hedging")]
+        figures = [f"{round(row[name]):,}" for name in ("requirement", "initial_requirement", "saved_by_hedging")]
         sums.add_row(row["model"], *figures, f"{row['liquidatable']:,}", f"{row['without']:,}")
     out.print(sums)
 

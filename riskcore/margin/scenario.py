@@ -20,6 +20,7 @@ from ..kernels.sweep import CHUNK
 from ..market import Prices
 from ..scenario import Kind, Parts, Portfolios, ScenarioTable
 from ..scenario.exact import parts as exact_parts
+from ..scenario.screening import taken
 from ..state import Accounts
 from ..venue import IMF, Venue
 from . import exact
@@ -117,14 +118,23 @@ class ScenarioMargin(MarginModel):
         self._fill(accounts, row, prices, portfolios, _equity(accounts, row, prices), figures, status)
 
     def liquidatable(self, accounts: Accounts, row: Int, prices: Prices) -> Bool:
-        """Return whether the maintenance margin ratio of each of some accounts is 1 or more, decided exactly."""
-        portfolios = _portfolios(accounts, row, prices)
-        figures, status = np.empty((4, len(row))), np.empty(len(row), np.uint8)
-        equity = _equity(accounts, row, prices)
-        self._fill(accounts, row, prices, portfolios, equity, figures, status, initial_too=False)
+        """Return whether the maintenance margin ratio of each of some accounts is 1 or more, decided exactly.
+
+        Only accounts that upper bounds of their requirement do not clear are computed.
+        """
+        portfolios, (equity, gross) = _portfolios(accounts, row, prices), _equity(accounts, row, prices)
+        room, found = np.empty(len(row)), np.zeros(len(row), bool)
+        kernels.room_of(row, equity, gross, accounts.columns, prices.folded(_without_parts), room)
+        left = table_of(prices).undecided(portfolios, room, threads=1)
+        if not len(left):
+            return found
+        figures, status = np.empty((4, len(left))), np.empty(len(left), np.uint8)
+        rest, money = taken(portfolios, left), (equity[left], gross[left])
+        self._fill(accounts, row[left], prices, rest, money, figures, status, initial_too=False)
         for n in np.flatnonzero(status == DOUBT).tolist():
-            status[n] = self.account(accounts, int(row[n]), prices).status
-        return np.not_equal(status, SAFE)
+            status[n] = self.account(accounts, int(row[left[n]]), prices).status
+        found[left] = np.not_equal(status, SAFE)
+        return found
 
     def account(self, accounts: Accounts, account: int, prices: Prices) -> exact.ExactMargin:
         """Return the margin of an account; it is split in proportion to the requirements of the positions alone."""
@@ -280,14 +290,17 @@ class ExactFigures:
         return Fraction(float(unit)) * abs(size) * self.numeraire
 
     def has_function(self, row: int) -> bool:
-        """Whether a borrow has a margin function of its own."""
-        return not self.arrays.layout.spot_counts[self.accounts.columns.asset[row]] & kernels.BORROWS
+        """Whether a borrow has a margin function of its own: it is not the settle asset, and no row of the portfolio."""
+        k = int(self.accounts.columns.asset[row])
+        return k != self.prices.venue.settle and not self.arrays.layout.spot_counts[k] & kernels.BORROWS
 
     def borrow(self, row: int) -> Fraction:
         """Requirement of a borrow alone."""
         if self.has_function(row):
             return Fraction(self.margin.borrowed[row])
         k = int(self.accounts.columns.asset[row])
+        if not self.arrays.layout.spot_counts[k] & kernels.BORROWS:
+            return Fraction(0)
         size = -int(self.accounts.columns.free[row]) * Fraction(exact.decimal(self.prices.venue.assets.quantum[k]))
         return size * Fraction(float(self.arrays.alone[len(self.prices.mark) + k, 1])) * self.numeraire
 

@@ -446,15 +446,15 @@ class _Portfolio:
     def gain(self, i: int, s: int, row: Scenario, limit: Fraction) -> Fraction:
         """What a unit bought at a limit gains in a scenario."""
         table, u = self.table, self.table.underlying[i]
-        shocked = table.changes(i, True)[s]
-        if table.kind(i) != Kind.OPTION or not table.arrays.is_discounted:
-            shocked += table.value(i)
+        change = table.changes(i, True)[s]
         if table.is_inverse(i):
             move, shift = table.moves(row, u)
-            return shocked + (_ONE if table.in_coin else table.index(u) * (1 + move) + shift) / limit
+            coin = _ONE if table.in_coin else table.index(u) * (1 + move) + shift
+            return change + coin * (1 / limit - 1 / table.mark(i))
+        is_shocked = table.kind(i) == Kind.OPTION and table.arrays.is_discounted
         if table.kind(i) == Kind.OPTION and table.instruments.inverse[i] and not table.in_coin:
             limit *= table.index(u)
-        return shocked - limit
+        return change - limit if is_shocked else change + table.value(i) - limit
 
     def basis(self, members: list[int]) -> Fraction | None:
         """Change of a group by the basis contingency: step 8."""

@@ -166,6 +166,7 @@ def requirements(
 def gradients(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None) -> Gradients:
     """Requirements of all accounts and gradients of all positions."""
     columns, gradient = columns_of(replace(portfolios, orders=None)), np.empty(len(portfolios.size))
+    arrays = arrays._replace(initial_first=0, initial_scenarios=arrays.scenarios)
     maintenance = np.empty(len(portfolios))
     account = np.repeat(np.arange(len(portfolios)), (portfolios.span[1:] - portfolios.span[:-1]).astype(np.int64))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._typing import Bool, Float, Int
+from .._typing import Float, Int
 from ..boundary.threads import in_chunks
 from ..kernels import scenario_bounds as kernels
 from ..kernels.scenario_layouts import OPTION, ScenarioArrays
@@ -20,20 +20,19 @@ PER_THREAD = 50_000
 ROUNDING = 2.0**-36
 """More than the relative rounding error of a sum of 65,535 products, twice over."""
 
-BLOCKS = 26
-"""Blocks of scenarios, where moves are so many that neighbours share one."""
-
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds of a unit of M instruments, long in row 2 i and short in row 2 i + 1.
+    """Bounds of a unit of M instruments.
 
     Attributes
     ----------
-    unit : ndarray of float64, shape (2 M,)
-        Bound of what a unit adds to the maintenance requirement.
+    unit, tilt : ndarray of float64, shape (M,)
+        Bound of what a unit adds to the maintenance requirement: ``unit + tilt`` if it is long, ``unit - tilt`` if it
+        is short.
     envelope : ndarray of float64, shape (2 M, W)
-        Lowest change in each block of scenarios, times the factors of the model; and the other ways to a loss.
+        Lowest change in each block of scenarios, times the factors of the model; and the other ways to a loss. A long
+        unit in row 2 i, a short one in row 2 i + 1.
     charge : ndarray of float64, shape (2 M,)
         What adds up whatever the scenario.
     group : ndarray of int32, shape (M,)
@@ -43,6 +42,7 @@ class Bounds:
     """
 
     unit: Float
+    tilt: Float
     envelope: Float
     charge: Float
     group: Int
@@ -57,7 +57,7 @@ class Bounds:
         if arrays.has_offset or arrays.has_dampener:
             lowest[several] = np.minimum(lowest[several], 0.0)  # a gain may pay for less of another underlying's loss
         factor = arrays.mm_factor * arrays.buffer
-        columns = [factor * each for each in _blocks(lowest, arrays)]
+        columns = []
         if arrays.has_basis:
             columns.append(factor * _basis(arrays))
         if arrays.has_floor:
@@ -65,15 +65,18 @@ class Bounds:
         charge, least = _charges(arrays), _minimum(arrays)
         if least.any():
             columns.append(charge - least)
-        envelope = np.stack(columns, axis=2)
+        blocks = factor * _lowest_of_blocks(lowest, arrays, kernels.WIDE - len(columns))
+        envelope = np.concatenate([blocks, *(each[:, :, None] for each in columns)], axis=2)
         unit = charge - np.minimum(envelope.min(axis=2), 0.0)
         rounding = ROUNDING * (unit.max(axis=1) + arrays.reach)[:, None]
         width = kernels.NARROW if envelope.shape[2] <= kernels.NARROW else kernels.WIDE
         padded = envelope[:, :, np.minimum(np.arange(width), envelope.shape[2] - 1)]
         slack = arrays.mm_factor * 0.5 / arrays.round_worst if arrays.round_worst > 0.0 else 0.0
         group = np.zeros(count, np.int32) if len(arrays.group_size) == 1 else np.append(arrays.group, -1)[u]
+        long, short = (unit + rounding).T
         return cls(
-            (unit + rounding).ravel(),
+            (long + short) / 2.0,
+            (long - short) / 2.0,
             aligned(padded.reshape(2 * count, width)),
             (charge + rounding).ravel(),
             group.astype(np.int32),
@@ -102,17 +105,17 @@ def _lowest_changes(arrays: ScenarioArrays) -> Float:
     return weighted
 
 
-def _blocks(lowest: Float, arrays: ScenarioArrays) -> list[Float]:
-    """Lowest change in each block of scenarios: those of one move, or neighbours if there are many moves."""
-    scenarios = arrays.scenarios
-    keys = np.column_stack([arrays.is_skew[:scenarios], arrays.coin[:, :scenarios].T])
+def _lowest_of_blocks(lowest: Float, arrays: ScenarioArrays, most: int) -> Float:
+    """Lowest change in each block of scenarios: those of one move, or neighbours where there are more moves."""
+    keys = np.column_stack([arrays.is_skew[: arrays.scenarios], arrays.coin[:, : arrays.scenarios].T])
     _, block = np.unique(keys, axis=0, return_inverse=True)
     count = int(block.max()) + 1
-    if count > BLOCKS:
-        block = block * BLOCKS // count
+    if count > most:
+        block = block * most // count
     order = np.argsort(block, kind="stable")
     starts = np.flatnonzero(np.diff(block[order], prepend=-1))
-    return list(np.moveaxis(np.minimum.reduceat(lowest[:, :, order], starts, axis=2), 2, 0))
+    blocks: Float = np.minimum.reduceat(lowest[:, :, order], starts, axis=2)
+    return blocks
 
 
 def _basis(arrays: ScenarioArrays) -> Float:
@@ -168,7 +171,17 @@ def bounds_of(portfolios: Portfolios, bounds: Bounds, threads: int | None) -> tu
 
     def chunk(first: int, last: int) -> None:
         kernels.fill_bounds(
-            first, last, columns, bounds.unit, bounds.group, bounds.envelope, bounds.charge, bounds.slack, single, bound
+            first,
+            last,
+            columns,
+            bounds.unit,
+            bounds.tilt,
+            bounds.group,
+            bounds.envelope,
+            bounds.charge,
+            bounds.slack,
+            single,
+            bound,
         )
 
     in_chunks(chunk, len(portfolios), threads, PER_THREAD)
@@ -181,7 +194,7 @@ def undecided(portfolios: Portfolios, bounds: Bounds, equity: Float, threads: in
     found: dict[int, int] = {}
 
     def chunk(first: int, last: int) -> None:
-        count = kernels.list_above_sum(first, last, columns, bounds.unit, bounds.slack, equity, listed)
+        count = kernels.list_above_sum(first, last, columns, bounds.unit, bounds.tilt, bounds.slack, equity, listed)
         found[first] = kernels.keep_above_envelope(
             first, count, columns, bounds.group, bounds.envelope, bounds.charge, bounds.slack, equity, listed
         )
@@ -190,11 +203,11 @@ def undecided(portfolios: Portfolios, bounds: Bounds, equity: Float, threads: in
     return np.concatenate([listed[:0], *(listed[first : first + found[first]] for first in sorted(found))])
 
 
-def taken(portfolios: Portfolios, accounts: Int | Bool) -> Portfolios:
+def taken(portfolios: Portfolios, accounts: Int) -> Portfolios:
     """Portfolios of some accounts, without their orders."""
-    accounts = np.flatnonzero(accounts) if accounts.dtype == np.bool_ else accounts
-    first = portfolios.span[:-1].astype(np.int64)[accounts]
-    count = portfolios.span[1:].astype(np.int64)[accounts] - first
-    span = np.concatenate([[0], count.cumsum()])
-    rows = np.arange(span[-1]) + np.repeat(first - span[:-1], count)
-    return Portfolios(span.astype(np.uint32), portfolios.instrument[rows], portfolios.size[rows])
+    count = portfolios.span[accounts + 1] - portfolios.span[accounts]
+    span = np.concatenate([[0], count.cumsum()]).astype(np.uint32)
+    found = Portfolios(span, np.empty(span[-1], np.uint16), np.empty(span[-1]))
+    kernels.copy_rows(accounts, columns_of(portfolios), found.instrument, found.size)
+    vars(found)["held"] = portfolios.held  # to count them again takes longer; more than is held does no harm
+    return found

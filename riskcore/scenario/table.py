@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -345,11 +344,10 @@ class ScenarioTable:
         """
         accounts = self.undecided(portfolios, equity, threads=threads)
         accounts = accounts[portfolios.span[accounts + 1] > portfolios.span[accounts]]
-        found = self.requirements(screening.taken(portfolios, accounts), initial=False, threads=threads)
-        kept = ~(found.maintenance < equity[accounts])
-        return accounts[kept], Requirements(
-            *(getattr(found, field.name)[kept] for field in dataclasses.fields(Requirements))
-        )
+        some = screening.taken(portfolios, accounts)
+        required = self.requirements(some, initial=False, worst=False, threads=threads).maintenance
+        kept = np.flatnonzero(~(required < equity[accounts]))
+        return accounts[kept], self.requirements(screening.taken(some, kept), initial=False, threads=threads)
 
     def losses(self, portfolios: Portfolios, first: int, last: int) -> Float:
         """Change of each group of some accounts in each scenario, with weights, dampeners and offsets.
