@@ -332,6 +332,11 @@ def test_prices_without_a_time_are_refused_where_contracts_expire(venue):
             rc.market.read_prices(venue, nobody(venue), prices)
 
 
+def test_rows_of_a_single_tick_are_refused(venue):
+    with pytest.raises(rc.RiskDataError, match=r"^marks: must be a pandas DataFrame, not Tick"):
+        rc.sweep_rows(nobody(venue), venue, tick())
+
+
 def test_prices_of_perpetuals_need_no_time():
     venue = rc.load_venue(source([PERP_ROW]))
     accounts = accounts_of(venue, [(PERP, 1.0, 60_000.0)])

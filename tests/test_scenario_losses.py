@@ -196,6 +196,15 @@ BORROWED = {
 }  # fmt: skip
 
 
+def test_an_account_line_by_line_has_the_same_saving(sample, split):
+    saved = split.accounts_frame().set_index("account")["saved_by_hedging"]
+    in_coin = set(sample.balances.loc[sample.balances["asset"] == "BTC", "account"])
+    for account in sorted(set(saved.index) - in_coin)[::40]:
+        lines = rc.explain_margin(sample.accounts, sample.venue, sample.tick, account)
+        hedging = lines.loc[lines["kind"] == "hedging", "standalone_margin"].astype(float).sum()
+        assert hedging == pytest.approx(-saved[account], abs=1e-6)
+
+
 # ---- Models side by side
 
 

@@ -430,6 +430,17 @@ def test_the_lines_add_up_to_the_margins(name):
         assert not (lines["kind"] == "rest").any(), lines.to_string()
 
 
+def test_a_lone_position_saves_nothing_by_hedging():
+    haircut = BOTH_WAYS | {"haircuts": {"BTC": {"mm": "0.1", "im": "0.2"}}}
+    venue = venue_of([market("BTC_USDC_PERP")], haircut, COIN)
+    accounts = accounts_of(venue, [(1, "BTC_USDC_PERP", 0.4, 60_000.0)], [(1, "BTC", 1.0)])
+    lines = rc.explain_margin(accounts, venue, {"BTC_USDC_PERP": 60_000.0}, 1).set_index("kind")
+    assert float(lines.loc["collateral", "standalone_margin"]) == pytest.approx(6_000.0)
+    assert float(lines.loc["position", "standalone_margin"]) == pytest.approx(3_840.0)
+    assert float(lines.loc["hedging", "standalone_margin"]) == pytest.approx(0.0, abs=1e-9)
+    assert float(lines.loc["total", "initial_margin"]) == pytest.approx(3_840.0 + 18_000.0)
+
+
 def test_a_shock_of_an_underlying_moves_all_of_it():
     venue, accounts, tick = strangle()
     moved = rc.what_if(accounts, venue, tick, shocks={"BTC": -0.05})

@@ -364,7 +364,22 @@ SHOCKS = {"up": "0.5", "down": "0.2"}
         ),
         (
             {"scenarios": [*ONE, {"probability": "1"}], "measure": {"kind": "var", "alpha": "0.9"}},
-            "scenarios[0].probability: is missing: other rows of the set 'window' have one",
+            "scenarios: the scenario '+10 % same' has no probability, but other scenarios of the set 'window' have one",
+        ),
+        (
+            {
+                "scenarios": [*ONE, {"set": "stress"}],
+                "im_scenarios": ONE,
+                "measure": {"kind": "es", "alpha": "0.9", "stressed_share": "0.25"},
+            },
+            "im_scenarios, value 0: must have rows of the set 'stress' for measure.stressed_share",
+        ),
+        (
+            {
+                "scenarios": [{"set": "stress"}],
+                "measure": {"kind": "es", "alpha": "0.9", "stressed_share": "0.25"},
+            },
+            "scenarios: must have a row of the set 'window'",
         ),
         (
             {"scenarios": [{"probability": "0"}], "measure": {"kind": "var", "alpha": "0.9"}},

@@ -411,5 +411,5 @@ def test_models_that_do_not_fit():
         ScenarioTable.of(coin, linear, tick(linear))
     whole = load_scenario_model({"scenarios": [{"move": "-1"}]})
     ScenarioTable.of(whole, linear, tick(linear))
-    with pytest.raises(rc.RiskDataError, match="must have a move above -1 of 'BTC'"):
+    with pytest.raises(rc.RiskDataError, match="must have moves above -1 of 'BTC'"):
         ScenarioTable.of(whole, inverse, tick(inverse))

@@ -5,12 +5,12 @@ The bar of the portfolios of Derive is 1e-9 of `max(1, |x|)` in maintenance, ini
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
 
 from tests import scenario_vectors as vectors
 from tests.test_vectors import FOLDER
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*d- < d")  # some parameters of Derive's tests are of that kind
 
 NO_REQUIREMENT = {
     f"derive-auction-test{number}": "the price of an auction that Riskcore does not hold"
@@ -18,35 +18,12 @@ NO_REQUIREMENT = {
 }
 
 
-class Outcome(NamedTuple):
-    """What is asserted of an account: requirements, equity, and of the only group its losses by scenario."""
-
-    maintenance: float
-    initial: float
-    equity: float
-    loss: float
-    worst: int
-    y: list
-
-
-def by_the_rules(case: vectors.Case) -> Outcome:
-    """The outcome by the oracle."""
-    found, record = case.by_the_rules()
-    group = found.groups[0] if found.groups else None
-    y = [float(each) for each in group.y] if group else []
-    amounts = (found.maintenance, found.initial, case.equity(record.value), group.loss if group else 0)
-    return Outcome(*map(float, amounts), found.worst, y)
-
-
-WAYS = [by_the_rules]
-
-
 def close(found, expected, absolute: float = 1e-9, relative: float = 1e-9) -> bool:
     """Whether a number is as close as `max(absolute, relative * |expected|)`."""
     return abs(found - expected) <= max(absolute, relative * abs(expected))
 
 
-@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.__name__)
+@pytest.fixture(scope="module", params=vectors.WAYS, ids=lambda way: way.__name__)
 def way(request):
     """One of the computations."""
     return request.param

@@ -290,7 +290,7 @@ class ExactFigures:
         return Fraction(float(unit)) * abs(size) * self.numeraire
 
     def has_function(self, row: int) -> bool:
-        """Whether a borrow has a margin function of its own: it is not the settle asset, and no row of the portfolio."""
+        """Whether a borrow has a margin function: it is not of the settle asset, and no row of the portfolio."""
         k = int(self.accounts.columns.asset[row])
         return k != self.prices.venue.settle and not self.arrays.layout.spot_counts[k] & kernels.BORROWS
 
@@ -303,6 +303,14 @@ class ExactFigures:
             return Fraction(0)
         size = -int(self.accounts.columns.free[row]) * Fraction(exact.decimal(self.prices.venue.assets.quantum[k]))
         return size * Fraction(float(self.arrays.alone[len(self.prices.mark) + k, 1])) * self.numeraire
+
+    def collateral(self, row: int) -> Fraction:
+        """Requirement of a balance alone, which is that of its row of the portfolio; 0 where nothing else is held."""
+        instrument = len(self.prices.mark) + int(self.accounts.columns.asset[row])
+        size = dict(zip(self.rows, self.sizes, strict=True)).get(instrument, Fraction(0))
+        if size <= 0 or not self.counts:
+            return Fraction(0)
+        return size * Fraction(float(self.arrays.alone[instrument, 0])) * self.numeraire
 
 
 def _status(prices: Prices, equity: Fraction, exposure: Fraction, maintenance: Fraction) -> int:

@@ -85,14 +85,14 @@ def _of_equity(figures: ExactFigures, lines: list[dict[str, Any]]) -> tuple[list
             line.pop("initial_margin", Decimal(0)),
             line.pop("maintenance_margin", None),
         )
-        if held.kind == "collateral":
-            continue
         if held.kind == "position":
             line["exposure"] = exact.decimal(figures.delta_notional(held.row))
-        elif figures.has_function(held.row):
+        elif held.kind == "borrow" and figures.has_function(held.row):
             line |= {"initial_margin": initial, "maintenance_margin": own}
             functions.append(_Line("", "", Fraction(own or 0), Fraction(initial)))
-        alone = (figures.alone if held.kind == "position" else figures.borrow)(held.row)
+        alone = {"position": figures.alone, "borrow": figures.borrow, "collateral": figures.collateral}[held.kind](
+            held.row
+        )
         line["standalone_margin"] = exact.decimal(alone)
         total += alone
     return functions, total
