@@ -419,6 +419,20 @@ def test_a_shock_moves_an_underlying_with_all_that_is_on_it(venue):
         rc.what_if(accounts, venue, tick(), shocks={CALL: 0.1})
 
 
+def test_a_mark_that_prices_an_option_moves_with_its_value():
+    venue = rc.load_venue(source(scenario_model=MODEL | {"price_source": "mark"}))
+    marks = {PERP: 60_000.0, FUTURE: 60_300.0, CALL: 2_800.0, COIN: 0.05, PUT: 100.0}
+    prices = rc.Prices.read(venue, accounts_of(venue, [(CALL, 1.0, 3_000.0)]), tick(marks))
+    none = np.full(5, np.nan), np.full(2, np.nan)
+    assert np.array_equal(prices.moved(*none, np.array([1.0])).mark, prices.mark)
+    before, after = (black_76(forward, 6e4, 0.55, 14 / 365, 0.05, True) for forward in (60_300.0, 66_330.0))
+    moved = prices.moved(*none, np.array([1.1]))
+    assert moved.mark[0] == pytest.approx(0.05 + after / 66_330.0 - before / 60_300.0, rel=1e-12)
+    assert moved.mark[1] == pytest.approx(2_800.0 + after - before, rel=1e-12)
+    assert moved.mark[2] == 0.0  # the put loses more than its mark
+    assert moved.scenario.mark[:3].tolist() == moved.mark[:3].tolist()
+
+
 def test_other_marks_go_into_the_scenario_data(venue):
     prices = rc.Prices.read(venue, nobody(venue), tick())
     other = prices.at(prices.mark * 1.01, prices.asset)
