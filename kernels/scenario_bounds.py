@@ -66,8 +66,8 @@ def envelope_of(blank, account, portfolios, group, envelope, charge, slack):
 
 
 @kernel
-def list_above_sum(first, last, portfolios, unit, tilt, slack, equity, listed):
-    """List the accounts whose bound by single positions is not below their equity; returns how many.
+def list_above_sum(first, last, portfolios, unit, tilt, slack, equity, listed, count):
+    """List the accounts whose bound by single positions is not below their equity.
 
     first       int64             ()    first account
     last        int64             ()    end of the accounts
@@ -76,22 +76,22 @@ def list_above_sum(first, last, portfolios, unit, tilt, slack, equity, listed):
     tilt        float64           (M,)  see sum_of_units
     slack       float64           ()    see sum_of_units
     equity      float64           (A,)  numeraire
-    listed      int64             (A,)  out, accounts from first on
+    listed      int64             (A,)  out, accounts from row first on
+    count       int64             (1,)  out, how many
     """
-    count = np.uint64(first)
+    end = np.uint64(first)
     for account in range(np.uint64(first), np.uint64(last)):
-        listed[count] = account
-        count += np.uint64(not sum_of_units(account, portfolios, unit, tilt, slack) < equity[account])
-    return np.int64(count) - first
+        listed[end] = account
+        end += np.uint64(not sum_of_units(account, portfolios, unit, tilt, slack) < equity[account])
+    count[0] = np.int64(end) - first
 
 
 @inner_kernel
-def keep_above(blank, first, count, portfolios, group, envelope, charge, slack, equity, listed):
-    """Keep the listed accounts whose envelope is not below their equity; returns how many.
+def keep_above(blank, first, portfolios, group, envelope, charge, slack, equity, listed, count):
+    """Keep the listed accounts whose envelope is not below their equity.
 
     blank       float64           (W,)     block of zeros
     first       int64             ()       first row of the list
-    count       int64             ()       number of rows
     portfolios  PortfolioColumns  ()       see scenario_layouts.py
     group       int32             (M,)     see envelope_of
     envelope    float64           (2M, W)  see envelope_of
@@ -99,22 +99,22 @@ def keep_above(blank, first, count, portfolios, group, envelope, charge, slack, 
     slack       float64           ()       see envelope_of
     equity      float64           (A,)     numeraire
     listed      int64             (A,)     in/out, accounts
+    count       int64             (1,)     in/out, how many
     """
     end = first
-    for n in range(first, first + count):
+    for n in range(first, first + count[0]):
         account = listed[n]
         listed[end] = account
         bound = envelope_of(blank, account, portfolios, group, envelope, charge, slack)
         end += not bound < equity[account]
-    return end - first
+    count[0] = end - first
 
 
 @kernel
-def keep_above_envelope(first, count, portfolios, group, envelope, charge, slack, equity, listed):
-    """Keep the listed accounts whose envelope is not below their equity; returns how many.
+def keep_above_envelope(first, portfolios, group, envelope, charge, slack, equity, listed, count):
+    """Keep the listed accounts whose envelope is not below their equity.
 
     first       int64             ()       first row of the list
-    count       int64             ()       number of rows
     portfolios  PortfolioColumns  ()       see scenario_layouts.py
     group       int32             (M,)     see envelope_of
     envelope    float64           (2M, W)  see envelope_of; NARROW or WIDE columns
@@ -122,12 +122,14 @@ def keep_above_envelope(first, count, portfolios, group, envelope, charge, slack
     slack       float64           ()       see envelope_of
     equity      float64           (A,)     numeraire
     listed      int64             (A,)     in/out, accounts
+    count       int64             (1,)     in/out, how many
     """
     if envelope.shape[1] == NARROW:
         blank = no_sums(NARROW_VECTORS)
-        return keep_above(blank, first, count, portfolios, group, envelope, charge, slack, equity, listed)
-    wide = no_sums(WIDE_VECTORS)
-    return keep_above(wide, first, count, portfolios, group, envelope, charge, slack, equity, listed)
+        keep_above(blank, first, portfolios, group, envelope, charge, slack, equity, listed, count)
+    else:
+        wide = no_sums(WIDE_VECTORS)
+        keep_above(wide, first, portfolios, group, envelope, charge, slack, equity, listed, count)
 
 
 @kernel

@@ -97,9 +97,50 @@ def joint_group(blank, finds_worst, p, end, portfolios, arrays):
 
 
 @inner_kernel
+def fill_gradient(first, end, scenario, portfolios, arrays, gradient):
+    """What a unit more of the positions of a group adds to the requirement.
+
+    first       int64             ()    first row of the group
+    end         int64             ()    end of its rows
+    scenario    int64             ()    the one that sets the loss; -1 for no loss
+    portfolios  PortfolioColumns  ()    see scenario_layouts.py
+    arrays      ScenarioArrays    ()    see scenario_layouts.py
+    gradient    float64           (P,)  out, numeraire per unit of size
+    """
+    for p in range(first, end):
+        i = portfolios.instrument[p]
+        if scenario < 0:
+            gradient[p] = 0.0
+        else:
+            slope = (0.0 - arrays.mm_factor) * arrays.weight[arrays.underlying[i], scenario]
+            gradient[p] = slope * arrays.row[i, scenario]
+
+
+@inner_kernel
+def fill_contribution(account, required, portfolios, gradient, contribution):
+    """Size times gradient of the positions of an account, which add up to the requirement but for rounding.
+
+    account       int64             ()    0 <= account < A
+    required      float64           ()    maintenance requirement, numeraire
+    portfolios    PortfolioColumns  ()    see scenario_layouts.py
+    gradient      float64           (P,)  numeraire per unit of size
+    contribution  float64           (P,)  out, numeraire
+    """
+    first, end, total, size = portfolios.span[account], portfolios.span[account + 1], 0.0, 0.0
+    for p in range(first, end):
+        contribution[p] = portfolios.size[p] * gradient[p]
+        total += contribution[p]
+        size += abs(contribution[p])
+    missing = (required - total) / size if size > 0.0 else 0.0
+    for p in range(first, end):
+        contribution[p] += missing * abs(contribution[p])
+
+
+@inner_kernel
 def fill_in_blocks(
-    blank, groups, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss, worst, group
-):
+    blank, groups, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss, worst, group,
+    gradient, contribution,
+):  # fmt: skip
     """Requirements of some accounts, by blocks of one width.
 
     blank        float64           (W,)  block of zeros
@@ -115,8 +156,10 @@ def fill_in_blocks(
     group_loss   float64           (A,)  out, numeraire, of the group with the largest requirement; (0,): not asked for
     worst        int64             (A,)  out, scenario of that group; (0,): not asked for
     group        int64             (A,)  out, that group; -1 for none; (0,): not asked for
+    gradient      float64          (P,)  out, what a unit more of each position adds; (0,): not asked for
+    contribution  float64          (P,)  out, parts of the requirement, by position; (0,): not asked for
     """
-    finds_worst = worst.size > 0
+    finds_worst, has_gradient = worst.size > 0, gradient.size > 0
     for account in range(first, last):
         p, end = np.int64(portfolios.span[account]), np.int64(portfolios.span[account + 1])
         required, required_first, lost, amounts = 0.0, 0.0, 0.0, 0.0
@@ -124,11 +167,13 @@ def fill_in_blocks(
         while p < end:
             first_row = p
             if groups == JOINT:
-                change, scenario, p, reach = joint_group(blank, finds_worst, p, end, portfolios, arrays)
+                change, scenario, p, reach = joint_group(blank, finds_worst or has_gradient, p, end, portfolios, arrays)
             else:
                 change, scenario, p, reach = separate_group(
-                    blank, groups == ONE, finds_worst, p, end, portfolios, arrays
+                    blank, groups == ONE, finds_worst or has_gradient, p, end, portfolios, arrays
                 )
+            if has_gradient:
+                fill_gradient(first_row, p, scenario, portfolios, arrays, gradient)
             one = 0.0 - change
             lost += one
             amounts += reach
@@ -139,14 +184,17 @@ def fill_in_blocks(
                 largest_group = np.int64(arrays.group[arrays.underlying[portfolios.instrument[first_row]]])
         maintenance[account], initial[account] = required, max(required_first * arrays.im_multiplier, required)
         loss[account], scale[account] = lost, amounts
+        if has_gradient:
+            fill_contribution(account, required, portfolios, gradient, contribution)
         if finds_worst:
             group_loss[account], worst[account], group[account] = largest_loss, largest_worst, largest_group
 
 
 @kernel
 def fill_plain_requirements(
-    vectors, groups, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss, worst, group
-):
+    vectors, groups, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss, worst, group,
+    gradient, contribution,
+):  # fmt: skip
     """Requirements of some accounts under a plain model.
 
     vectors      int64             ()    of a block, one of BLOCKS
@@ -162,49 +210,51 @@ def fill_plain_requirements(
     group_loss   float64           (A,)  out, numeraire, of the group with the largest requirement; (0,): not asked for
     worst        int64             (A,)  out, scenario of that group; (0,): not asked for
     group        int64             (A,)  out, that group; -1 for none; (0,): not asked for
+    gradient      float64          (P,)  out, what a unit more of each position adds; (0,): not asked for
+    contribution  float64          (P,)  out, parts of the requirement, by position; (0,): not asked for
     """
     if groups == ONE and vectors == 26:
         fill_in_blocks(
             no_sums(26), ONE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group,
+            worst, group, gradient, contribution,
         )  # fmt: skip
     elif groups == ONE and vectors == 8:
         fill_in_blocks(
             no_sums(8), ONE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group,
+            worst, group, gradient, contribution,
         )  # fmt: skip
     elif groups == ONE and vectors == 2:
         fill_in_blocks(
             no_sums(2), ONE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group,
+            worst, group, gradient, contribution,
         )  # fmt: skip
     elif groups == SEPARATE and vectors == 26:
         fill_in_blocks(
             no_sums(26), SEPARATE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group,
+            worst, group, gradient, contribution,
         )  # fmt: skip
     elif groups == SEPARATE and vectors == 8:
         fill_in_blocks(
             no_sums(8), SEPARATE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group,
+            worst, group, gradient, contribution,
         )  # fmt: skip
     elif groups == SEPARATE and vectors == 2:
         fill_in_blocks(
             no_sums(2), SEPARATE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group,
+            worst, group, gradient, contribution,
         )  # fmt: skip
     elif groups == JOINT and vectors == 13:
         fill_in_blocks(
             no_sums(13), JOINT, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group,
+            worst, group, gradient, contribution,
         )  # fmt: skip
     elif groups == JOINT and vectors == 8:
         fill_in_blocks(
             no_sums(8), JOINT, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group,
+            worst, group, gradient, contribution,
         )  # fmt: skip
     elif groups == JOINT and vectors == 2:
         fill_in_blocks(
             no_sums(2), JOINT, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group,
+            worst, group, gradient, contribution,
         )  # fmt: skip

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ._typing import Float, Int
-from .boundary import RiskDataError
+from .boundary import RiskDataError, counted
 from .io import write_table
 from .market import Tick
 from .state import Accounts
@@ -48,7 +48,7 @@ _BOOKS: tuple[tuple[str, float, tuple[tuple[int, int, int, float], ...]], ...] =
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OptionsSample:
     """A generated venue with options as JSON, and tables of its accounts and of one tick, in natural units.
 
@@ -72,9 +72,8 @@ class OptionsSample:
     Examples
     --------
     >>> from riskcore.sample import options_sample
-    >>> sample = options_sample(100)
-    >>> len(sample.source["markets"]), len(sample.marks), len(sample.volatilities), len(sample.terms)
-    (150, 150, 144, 8)
+    >>> options_sample(100)
+    OptionsSample(100 accounts, 150 markets)
     """
 
     source: dict[str, Any]
@@ -86,6 +85,10 @@ class OptionsSample:
     terms: pd.DataFrame
     underlyings: pd.DataFrame
     books: npt.NDArray[Any]
+
+    def __repr__(self) -> str:
+        """One line: accounts and markets."""
+        return f"OptionsSample({counted(len(self.books), 'account')}, {counted(len(self.marks), 'market')})"
 
     @cached_property
     def venue(self) -> Venue:

@@ -594,11 +594,12 @@ WAYS = [by_the_rules, by_the_engine]
 SETTLE = "USDC"
 
 
-def step_of(size: float) -> str:
-    """A step size by which a size is whole lots, to the 53 bits of a float64."""
+def in_lots(size: float) -> tuple[str, Decimal]:
+    """A step size, and a size as whole lots of it: all of its decimals, at most 16 digits."""
     exact = Decimal(str(size))
-    places = min(max(0, -exact.as_tuple().exponent), 15 - max(0, exact.adjusted()))
-    return format(Decimal(1).scaleb(-places), "f")
+    places = max(0, min(-exact.as_tuple().exponent, 15 - exact.adjusted()))
+    step = Decimal(1).scaleb(-places)
+    return format(step, "f"), exact.quantize(step)
 
 
 @dataclass
@@ -614,17 +615,21 @@ class Account:
         """The account of a case in settle units: what is not held in an instrument is a balance of the settle asset."""
         haircut = {"weight": "1", "kind": {"type": "identity"}}
         markets, collateral = [], [{"symbol": SETTLE, "quantum": "0.000000001", "haircutFunction": haircut}]
-        for row in case.instruments:
-            symbol, size = row["market"], case.sizes[row["market"]]
+        listed = {"market": "LISTED", "kind": "PERP", "underlying": next(iter(case.index))}  # a venue has a market
+        steps, lots = {"LISTED": "1"}, {}
+        for symbol, size in case.sizes.items():
+            steps[symbol], lots[symbol] = in_lots(size)
+        for row in [*case.instruments, listed]:
+            symbol = row["market"]
             if row["kind"] == "SPOT":
-                collateral.append({"symbol": symbol, "quantum": step_of(size), "haircutFunction": haircut})
+                collateral.append({"symbol": symbol, "quantum": steps[symbol], "haircutFunction": haircut})
                 continue
             market = {
                 "symbol": symbol,
                 "baseSymbol": row["underlying"],
                 "quoteSymbol": "USD" if row["kind"].startswith("I") else SETTLE,
                 "marketType": row["kind"],
-                "filters": {"price": {"tickSize": "0.000001"}, "quantity": {"stepSize": step_of(size)}},
+                "filters": {"price": {"tickSize": "0.000001"}, "quantity": {"stepSize": steps[symbol]}},
             }
             market |= {name: str(row[name]) for name in ("strike", "right") if row.get(name) is not None}
             if row.get("expiry"):
@@ -642,10 +647,10 @@ class Account:
         spot = {row["market"] for row in case.instruments if row["kind"] == "SPOT"}
         held = [
             (1, symbol, size, case.marks.get(symbol, 1.0))
-            for symbol, size in case.sizes.items()
+            for symbol, size in lots.items()
             if size and symbol not in spot
         ]
-        balances = [(1, SETTLE, case.cash), *((1, symbol, case.sizes[symbol]) for symbol in spot)]
+        balances = [(1, SETTLE, Decimal(str(case.cash))), *((1, symbol, lots[symbol]) for symbol in sorted(spot))]
         accounts = rc.Accounts.from_frames(
             venue,
             pd.DataFrame(held, columns=["account", "market", "quantity", "entry_price"]),
@@ -653,7 +658,8 @@ class Account:
         )
         tick = rc.Tick(
             pd.Timestamp(case.time, tz="UTC"),
-            {symbol: mark for symbol, mark in case.marks.items() if symbol not in spot},
+            {symbol: mark for symbol, mark in case.marks.items() if symbol not in spot}
+            | {"LISTED": case.index[listed["underlying"]]},
             asset_prices={symbol: case.marks[symbol] for symbol in sorted(spot)},
             volatilities=case.volatilities,
             terms=case.terms,

@@ -473,14 +473,14 @@ SKEW = {"cbase": "-0.05", "cap": "0.15", "min_k": "0.01", "width": "4", "vol_sta
         ({"minimum": {"rate": "37.5"}}, ""),
         ({"minimum": {"rate": "1", "brackets": [["9", "1"], [None, "2"]]}}, "homogeneous subadditive"),
         ({"minimum": {"rate": "1", "brackets": [["9", "2"], [None, "1"]]}}, "homogeneous convex subadditive"),
-        ({"round_worst": 9}, "homogeneous convex subadditive"),
+        ({"round_worst": 9}, "homogeneous convex subadditive screenable"),
         ({"discount": {"base_long": "0.95"}}, ""),
         (
             {"discount": {"base_long": "0.95"}, "scenarios": [{"vol": "abs"}], "skew": {"abs": SKEW}},
-            "convex subadditive",
+            "convex subadditive screenable",
         ),
         ({"scenarios": [{"vol": "abs"}], "skew": {"abs": SKEW}}, ""),
-        ({"measure": {"kind": "var", "alpha": "0.9"}}, "convex subadditive"),
+        ({"measure": {"kind": "var", "alpha": "0.9"}}, "convex subadditive screenable"),
         ({"measure": {"kind": "es", "alpha": "0.9", "buffer": "0.25"}}, ""),
         ({"contingencies": [{"kind": "spread_delta", "rate": "0.01"}]}, "convex subadditive screenable"),
         ({"contingencies": [{"kind": "spread_delta", "rate": "0.01", "enters": "im"}]}, ""),
@@ -644,7 +644,8 @@ def test_a_book_of_options_has_a_requirement_with_the_traits_of_the_preset(name,
         {"account": accounts, "market": np.array(instruments.symbol)[rows], "size": sizes[accounts, rows]}
     )
     portfolios, ids = Portfolios.from_frame(instruments, frame)
-    found = ScenarioTable.of(model, instruments, market).requirements(portfolios)
+    table = ScenarioTable.of(model, instruments, market)
+    found = table.requirements(portfolios)
     maintenance, initial = np.zeros((2, len(sizes)))
     maintenance[np.asarray(ids, int)], initial[np.asarray(ids, int)] = found.maintenance, found.initial
     a, b, middle, total, triple = maintenance.reshape(5, count)
@@ -656,5 +657,9 @@ def test_a_book_of_options_has_a_requirement_with_the_traits_of_the_preset(name,
         assert (abs(triple - 3 * a) <= slack).all()
     if model.traits.convex:
         assert (middle <= (a + b) / 2 + slack).all()
+    if model.traits.screenable and model.minimum is None:
+        plus, minus = table.standalone()
+        alone = np.maximum(sizes, 0) @ plus - np.minimum(sizes, 0) @ minus
+        assert (maintenance <= alone * (1 + 1e-12)).all()
     if model.traits.subadditive:
         assert (total <= a + b + slack).all()

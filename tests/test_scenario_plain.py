@@ -93,6 +93,17 @@ def test_plain_requirements_have_the_bits_of_the_general_ones(scenarios, rule, m
             np.testing.assert_array_equal(getattr(found, field), getattr(expected, field), err_msg=field)
 
 
+@pytest.mark.parametrize("rule", ["one", "separate", "joint"])
+def test_plain_gradients_have_the_bits_of_the_general_ones(rule, monkeypatch):
+    table = table_of(64, 1 if rule == "one" else 3, rule)
+    portfolios = portfolios_of(table, 200)
+    found = table.gradients(portfolios, threads=1)
+    monkeypatch.setattr(requirement, "is_plain", lambda *_: False)
+    expected = table.gradients(portfolios, threads=1)
+    for field in ("maintenance", "gradient", "contribution"):
+        np.testing.assert_array_equal(getattr(found, field), getattr(expected, field), err_msg=field)
+
+
 def test_worst_can_be_left_out():
     table = table_of(27)
     portfolios = portfolios_of(table, 50)

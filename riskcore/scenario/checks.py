@@ -53,7 +53,7 @@ def check(model: ScenarioModel) -> None:
     if model.discount is not None and not discounts_in_order(model.discount, model.rates):
         warnings.warn(
             "scenario_model.discount: the discount of a positive value can exceed that of a negative one (d- < d+), so "
-            "the requirement is not convex and accounts are not screened",
+            "the requirement is not convex, and positions together can need more than they need alone",
             UserWarning,
             stacklevel=4,
         )

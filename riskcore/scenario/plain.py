@@ -48,10 +48,15 @@ def fill_plain(
     per_thread: int,
     amounts: Float,
     numbers: Int,
+    positions: Float | None = None,
 ) -> None:
-    """Fill maintenance, initial, loss and scale; where there are rows for them group_loss, and worst and group."""
+    """Fill maintenance, initial, loss and scale; where there are rows for them group_loss, and worst and group.
+
+    ``positions`` are the gradient and the contribution of each position, if they are asked for.
+    """
     outputs = *amounts[:4], *(amounts[4:] if len(amounts) > 4 else np.empty((1, 0)))
     outputs = *outputs, *(numbers if len(numbers) else np.empty((2, 0), np.int64))
+    outputs = *outputs, *(np.empty((2, 0)) if positions is None else positions)
     groups = kernels.JOINT
     if (arrays.group_size == 1).all():
         groups = kernels.ONE if len(arrays.group_size) == 1 else kernels.SEPARATE

@@ -165,8 +165,13 @@ def requirements(
 
 def gradients(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None) -> Gradients:
     """Requirements of all accounts and gradients of all positions."""
-    columns, gradient = columns_of(replace(portfolios, orders=None)), np.empty(len(portfolios.size))
+    portfolios = replace(portfolios, orders=None)
     arrays = arrays._replace(initial_first=0, initial_scenarios=arrays.scenarios)
+    if is_plain(portfolios, arrays):
+        amounts, positions = np.empty((4, len(portfolios))), np.empty((2, len(portfolios.size)))
+        fill_plain(columns_of(portfolios), arrays, threads, PER_THREAD, amounts, np.empty((0, 0), np.int64), positions)
+        return Gradients(amounts[0], *positions)
+    columns, gradient = columns_of(portfolios), np.empty(len(portfolios.size))
     maintenance = np.empty(len(portfolios))
     account = np.repeat(np.arange(len(portfolios)), (portfolios.span[1:] - portfolios.span[:-1]).astype(np.int64))
 

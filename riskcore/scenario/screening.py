@@ -17,6 +17,9 @@ from .requirement import columns_of
 PER_THREAD = 50_000
 """Accounts that are worth a thread."""
 
+SAMPLE = 10_000
+"""Accounts that are tried first: where the bounds leave most of them, they cost more than they save."""
+
 ROUNDING = 2.0**-36
 """More than the relative rounding error of a sum of 65,535 products, twice over."""
 
@@ -90,7 +93,7 @@ def _lowest_changes(arrays: ScenarioArrays) -> Float:
     One of the two discounts applies to all options of a term, and in a skew scenario the change counts as a loss.
     """
     row, value = arrays.row[:, : arrays.scenarios], arrays.value[:, None]
-    change = np.stack([row, -row], axis=1)
+    change = np.stack([np.where(arrays.moves_long[:, None], row, 0.0), -row], axis=1)
     is_option = arrays.kind == OPTION
     if arrays.is_discounted:
         gain, loss = (each[:, None] for each in arrays.discount[arrays.term[is_option]].T)
@@ -194,13 +197,22 @@ def undecided(portfolios: Portfolios, bounds: Bounds, equity: Float, threads: in
     found: dict[int, int] = {}
 
     def chunk(first: int, last: int) -> None:
-        count = kernels.list_above_sum(first, last, columns, bounds.unit, bounds.tilt, bounds.slack, equity, listed)
-        found[first] = kernels.keep_above_envelope(
-            first, count, columns, bounds.group, bounds.envelope, bounds.charge, bounds.slack, equity, listed
+        count = np.empty(1, np.int64)
+        kernels.list_above_sum(first, last, columns, bounds.unit, bounds.tilt, bounds.slack, equity, listed, count)
+        kernels.keep_above_envelope(
+            first, columns, bounds.group, bounds.envelope, bounds.charge, bounds.slack, equity, listed, count
         )
+        found[first] = int(count[0])
 
     in_chunks(chunk, len(portfolios), threads, PER_THREAD)
     return np.concatenate([listed[:0], *(listed[first : first + found[first]] for first in sorted(found))])
+
+
+def are_worth(portfolios: Portfolios, bounds: Bounds, equity: Float) -> bool:
+    """Whether the bounds clear half of the first accounts."""
+    count = min(len(portfolios), SAMPLE)
+    some = Portfolios(portfolios.span[: count + 1], portfolios.instrument, portfolios.size)
+    return 2 * len(undecided(some, bounds, equity, 1)) <= count
 
 
 def taken(portfolios: Portfolios, accounts: Int) -> Portfolios:

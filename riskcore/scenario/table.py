@@ -340,9 +340,12 @@ class ScenarioTable:
         >>> accounts, requirements.maintenance
         (array([0]), array([12000.]))
         """
-        accounts = self.undecided(portfolios, equity, threads=threads)
+        self.must_cover(portfolios)
+        equity, accounts = np.ascontiguousarray(equity, np.float64), np.arange(len(portfolios))
+        if screening.are_worth(portfolios, self._bounds, equity):
+            accounts = screening.undecided(portfolios, self._bounds, equity, threads)
         accounts = accounts[portfolios.span[accounts + 1] > portfolios.span[accounts]]
-        some = screening.taken(portfolios, accounts)
+        some = portfolios if len(accounts) == len(portfolios) else screening.taken(portfolios, accounts)
         required = self.requirements(some, initial=False, worst=False, threads=threads).maintenance
         kept = np.flatnonzero(~(required < equity[accounts]))
         return accounts[kept], self.requirements(screening.taken(some, kept), initial=False, threads=threads)
