@@ -17,6 +17,7 @@ import riskcore as rc
 from riskcore.cli import app
 from riskcore.margin import exact
 from riskcore.market import PriceTable
+from riskcore.scenario import Instruments
 from riskcore.venue import changed_venue, read_changes
 
 PERP, FUTURE, CALL, PUT, COIN = "BTC-PERP", "BTC-FUT", "BTC-60-C", "BTC-60-P", "BTC-60-C-BTC"
@@ -155,6 +156,15 @@ def test_an_expiry_is_a_time_or_a_day():
     at = [rc.load_venue(source([FUTURE_ROW | {"expiry": e}])).markets.expiry[0] for e in (
         "2026-03-27", EXPIRY, pd.Timestamp(EXPIRY).value)]  # fmt: skip
     assert len(set(at)) == 1
+
+
+def test_whole_numbers_beside_a_missing_one_are_expiries_if_no_digit_is_lost():
+    expiry = pd.Timestamp(EXPIRY).value
+    frame = {"market": ["P", "F"], "kind": ["PERP", "DATED"], "underlying": "BTC", "expiry": [None, expiry]}
+    assert pd.DataFrame(frame).expiry.dtype == float
+    assert Instruments.from_frame(pd.DataFrame(frame)).expiry.tolist() == [0, expiry]
+    with pytest.raises(rc.RiskDataError, match="the value is a float, not a whole number"):
+        Instruments.from_frame(pd.DataFrame(frame | {"expiry": [None, expiry + 256]}))
 
 
 @pytest.mark.parametrize("field", ["underlying", "expiry", "strike", "right"])

@@ -447,3 +447,45 @@ def test_a_shock_of_an_underlying_moves_all_of_it():
     known = rc.sweep(accounts, venue, tick_at(tick, 0.95))
     for name in FIGURES:
         np.testing.assert_allclose(getattr(moved, name), getattr(known, name), rtol=1e-12)
+
+
+def test_coins_of_many_sizes_are_exact():
+    """Weights that fall with size, profit in coin, options settled in coin, borrows: nothing is kept between prices."""
+    haircut = {"weight": "0.95", "kind": {"type": "inverseSqrt", "base": "1.0", "positiveCurvePenalty": "0.001"}}
+    collateral = [asset("USDC"), {"symbol": "BTC", "quantum": "0.00000001", "haircutFunction": haircut}]
+    steps = {"filters": {**INVERSE["filters"], "quantity": {"stepSize": "1", "minQuantity": "1"}}}
+    markets = [market("BTC_USDC_PERP"), INVERSE | steps, option("BTC", 62_000, "C", settle="BTC")]
+    model = GRID | {"collateral_in_scenarios": True, "haircuts": {"BTC": {"mm": "0.05", "im": "0.1"}}}
+    venue = venue_of(markets, model | {"borrow_margin": "scenario"}, collateral)
+    rng, positions, balances = np.random.default_rng(7), [], []
+    for n in range(1, 121):
+        held = [round(float(rng.normal(0, size)), places) for size, places in ((1.5, 3), (60_000, 0), (1.5, 3))]
+        entries = 61_000.0, 59_000.0, 0.03
+        rows = zip(("BTC_USDC_PERP", "BTC_USD", "BTC-62000-C"), held, entries, strict=True)
+        positions += [(n, name, float(q), entry) for name, q, entry in rows if rng.random() < 0.6]
+        balances += [
+            (n, "USDC", round(float(rng.normal(20_000, 40_000)), 2)),
+            (n, "BTC", round(float(rng.normal(1, 2)), 8)),
+        ]
+    accounts = accounts_of(venue, positions, balances)
+    terms = pd.DataFrame({"underlying": ["BTC"], "expiry": ["2026-03-31T00:00Z"], "forward": [60_300.0]})
+    tick = rc.Tick(
+        TIME, {"BTC_USDC_PERP": 60_000.0, "BTC_USD": 60_020.0}, volatilities={"BTC-62000-C": 0.6}, terms=terms
+    )
+    prices = Prices.of_tick(venue, accounts, tick)
+    table = rc.sweep(accounts, venue, tick)
+    assert 10 < table.liquidatable.sum() < 110
+    figures, status = np.empty((4, 120)), np.empty(120, np.uint8)
+    margin_model.account_margins(np.arange(120), accounts.columns, folded(prices), *figures, status)
+    assert all(
+        np.array_equal(found, getattr(table, name)) for name, found in zip(FIGURES, (*figures, status), strict=True)
+    )
+    assert np.array_equal(rc.select(accounts, venue, tick).row, np.flatnonzero(table.liquidatable))
+    for account in range(120):
+        margin = model_of(venue).account(accounts, account, prices)
+        assert float(margin.equity) == pytest.approx(table.net_equity[account], rel=1e-11, abs=1e-6)
+        assert float(margin.maintenance) == pytest.approx(table.maintenance_margin[account], rel=1e-11, abs=1e-9)
+        assert margin.status == table.status[account]
+        assert float(sum(margin.requirement.values()) + sum(margin.borrowed.values())) == pytest.approx(
+            float(margin.maintenance)
+        )

@@ -588,8 +588,7 @@ def test_presets_have_the_figures_of_the_vectors(shared):
 def test_a_preset_in_coin_gives_a_printed_reply(shared):
     cases = vectors.read_vectors(shared / "vectors", "scenario_docs.json")["cases"]
     case = vectors.buckets_case("reply", next(c for c in cases if c["id"] == "deribit-pme-doc-margin")["inputs"])
-    frame = case.frame().astype({"expiry": "Int64"})
-    instruments = Instruments.from_frame(frame)
+    instruments = Instruments.from_frame(case.frame())
     market = ScenarioMarket.read(instruments, case.time, index=case.index, marks=case.marks)
     sizes = pd.DataFrame({"account": "a", "market": list(case.sizes), "size": list(case.sizes.values())})
     table = ScenarioTable.of(preset("buckets").replace(numeraire="BTC"), instruments, market)
