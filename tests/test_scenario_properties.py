@@ -216,3 +216,19 @@ def test_same_bits_for_any_number_of_accounts_and_threads(case, threads):
     found = engine.requirements(books, case.orders, threads=threads)
     for name in ("maintenance", "initial", "worst", "group"):
         assert np.array_equal(getattr(found, name)[[0, 2]], np.repeat(getattr(alone, name), 2)), name
+
+
+@settings(max_examples=40)
+@given(cases(orders=False))
+def test_bounds_hold_for_every_model(case):
+    """The requirement is at most its envelope, and that at most the sum of the positions' own bounds."""
+    engine = Engine(case)
+    books = [case.sizes, {s: -x for s, x in case.sizes.items()}]
+    books += [
+        {s: x if s == symbol else 0.0 for s, x in case.sizes.items()} for symbol, size in case.sizes.items() if size
+    ]
+    portfolios = engine.portfolios(books)
+    single, envelope = engine.table.upper_bounds(portfolios)
+    maintenance = engine.table.requirements(portfolios).maintenance
+    assert (maintenance <= envelope).all()
+    assert (envelope <= single * (1 + 1e-9) + 1e-9).all()

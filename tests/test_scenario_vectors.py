@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+import riskcore as rc
 from tests import scenario_vectors as vectors
 from tests.test_vectors import FOLDER
 
@@ -40,6 +41,21 @@ def test_portfolios_of_derive(way, number):
     assert len(found.y) in (len(given), 0), case.name
     assert not found.y or all(map(close, found.y, given)), case.name
     assert found.y or not any(given), case.name
+
+
+@pytest.mark.parametrize("number", range(35))
+def test_accounts_of_derive(number):
+    """The same portfolios as accounts of a venue: equity less margins, and the losses by scenario."""
+    case, expected = vectors.derive_cases(FOLDER)[number]
+    account = vectors.Account.of(case)
+    margins = rc.sweep(account.accounts, account.venue, account.tick)
+    equity = margins.net_equity[0]
+    assert close(equity - margins.maintenance_margin[0], expected["MM"]), case.name
+    assert close(equity - margins.initial_margin[0], expected["IM"]), case.name
+    losses = rc.scenario_losses(account.accounts, account.venue, account.tick)
+    found = [-loss for block in losses.blocks() for loss in block.loss.ravel()][: len(expected["scenario_pnl"])]
+    assert all(map(close, found, expected["scenario_pnl"])), case.name
+    assert found or not any(expected["scenario_pnl"]), case.name
 
 
 def docs(name: str) -> tuple[dict, dict]:
