@@ -388,32 +388,24 @@ def test_a_short_strangle_has_a_liquidation_price_on_either_side():
         assert sides == [factor < 1, factor > 1]
 
 
-def test_the_largest_order_is_the_largest():
-    venue, accounts, tick = strangle()
-    for name in ("BTC_USDC_PERP", "BTC-70000-C"):
-        largest = rc.largest_orders(accounts, venue, tick, name)
-        mark = float(Prices.of_tick(venue, accounts, tick).mark[venue.markets.row[name]])
-        frames = accounts.to_frames()
-        for row in largest.itertuples():
-            for side, quantity in (("bid", row.bid), ("ask", row.ask)):
-                for more, fits in ((0.0, True), (0.001, False)):
-                    if quantity + more == 0.0:
-                        continue
-                    price = round(mark, 2)
-                    order = pd.DataFrame(
-                        {
-                            "account": [row.account],
-                            "market": name,
-                            "side": side,
-                            "price": price,
-                            "quantity": quantity + more,
-                        }
-                    )
-                    placed = rc.Accounts.from_frames(venue, frames.positions, frames.balances, order)
-                    table = rc.sweep(placed, venue, tick)
-                    index = int(np.flatnonzero(table.account == row.account)[0])
-                    near = abs(mark - price) > 0
-                    assert near or (table.initial_margin[index] < table.net_equity[index]) == fits
+@pytest.mark.parametrize("name", ["grid", "derive"])
+def test_the_largest_order_is_the_largest(name):
+    """An order of that size at the mark leaves the initial margin below equity, one lot more does not."""
+    venue, accounts, tick = sample(MODELS[name], 80, 4)
+    symbol, frames = "BTC_USDC_PERP", accounts.to_frames()
+    step, mark = venue.markets.step_size[venue.markets.row[symbol]], tick.marks[symbol]
+    ids = [*accounts.ids[accounts.columns.open_orders > 0][:3].tolist(), *accounts.ids[:4].tolist()]
+    assert accounts.columns.open_orders.any()
+    for row in rc.largest_orders(accounts, venue, tick, symbol, account=ids).itertuples():
+        for side, quantity in (("bid", row.bid), ("ask", row.ask)):
+            for size, fits in ((quantity, True), (quantity + step, False)):
+                order = pd.DataFrame({"account": [row.account], "market": symbol, "side": side, "price": mark})
+                order = order.assign(quantity=round(size, 8)).iloc[: int(size > 0.0)]
+                placed = rc.Accounts.from_frames(venue, *frames[:2], pd.concat([frames.orders[order.columns], order]))
+                table = rc.sweep(placed, venue, tick)
+                index = int(np.flatnonzero(table.account == row.account)[0])
+                if quantity or not fits:
+                    assert (table.initial_margin[index] < table.net_equity[index]) == fits
 
 
 @pytest.mark.parametrize("name", MODELS)
