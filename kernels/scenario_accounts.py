@@ -11,7 +11,7 @@ from . import margin
 from ._jit import implement, inner_kernel, kernel
 from ._lanes import WIDTH, gather4, store, store_rows
 from .layouts import Float, Int, PriceArrays
-from .margin import MarginSums, account_status, collateral_weight, counts_with_profit
+from .margin import DOUBT_BAND, MarginSums, account_status, collateral_weight, counts_with_profit
 from .margin_function import margin_requirement
 from .margin_model import (
     account_margin,
@@ -167,8 +167,8 @@ def collect_rows(account, state, layout, prices, start, instruments, sizes):
     layout       PortfolioLayout  ()    see there
     prices       PriceArrays      ()    see layouts.py
     start        int64            ()    first row
-    instruments  uint16           (R,)  out
-    sizes        float64          (R,)  out
+    instruments  uint16           (R,)  room for the rows
+    sizes        float64          (R,)  room for the rows
     """
     end = start
     for j in range(state.balance_span[account, 0], state.balance_span[account, 1]):
@@ -239,6 +239,22 @@ def equity_of(accounts, state, prices, equity, gross):
 
 
 @kernel
+def room_of(accounts, equity, gross, state, prices, room):
+    """Equity above the margin functions of borrows and above what rounding may take, of each of the listed accounts.
+
+    accounts  int64           (N,)  0 <= account < A
+    equity    float64         (N,)  settle quanta
+    gross     float64         (N,)  settle quanta, the scale of the rounding error
+    state     AccountColumns  ()    see layouts.py
+    prices    ScenarioPrices  ()    see there
+    room      float64         (N,)  out, numeraire
+    """
+    for n in range(accounts.size):
+        sums = sums_with(accounts[n], equity[n], gross[n], 0.0, 0.0, 0.0, 0.0, True, state, prices)
+        room[n] = (sums.equity - sums.maintenance - 2.0 * DOUBT_BAND * sums.gross) / prices.quanta
+
+
+@kernel
 def equity_chunks(first, last, sweep_state, slot_in_chunk, lookup, state, prices, scratch, equity, gross):
     """Compute the net equity of the accounts of the chunks ``first:last``.
 
@@ -292,6 +308,16 @@ def delta_notional(first, end, instrument, size, prices):
 
 
 @inner_kernel
+def has_function(k, prices):
+    """Whether a borrow of an asset has a margin function: it is not the settle asset, and no row of a portfolio.
+
+    k       int64           ()  asset row
+    prices  ScenarioPrices  ()  see there
+    """
+    return k != prices.separable.money[0] and not prices.layout.spot_counts[k] & BORROWS
+
+
+@inner_kernel
 def sums_with(account, equity, gross, maintenance, initial, scale, exposure, held, state, prices):
     """Margin of an account, a `MarginSums`, from its equity and the requirement of its portfolio.
 
@@ -313,7 +339,7 @@ def sums_with(account, equity, gross, maintenance, initial, scale, exposure, hel
             k = np.int64(state.asset[j])
             notional = -state.free[j] * prices.price_per_quantum[k]
             owed += notional
-            if not prices.layout.spot_counts[k] & BORROWS:
+            if has_function(k, prices):
                 function = 2 * (markets + k)
                 initial_required += margin_requirement(notional, function, prices.separable.functions)
                 required += margin_requirement(notional, function + 1, prices.separable.functions)
@@ -417,6 +443,8 @@ def borrow_part(j, state, prices):
         return 0.0
     if prices.layout.spot_counts[k] & BORROWS:
         return -state.free[j] * prices.layout.spot_size[k] * prices.alone[markets + k, 1] * prices.quanta
+    if not has_function(k, prices):
+        return 0.0
     owed = -state.free[j] * prices.price_per_quantum[k]
     return margin_requirement(owed, 2 * (markets + k) + 1, prices.separable.functions)
 

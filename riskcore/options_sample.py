@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -12,6 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ._typing import Float, Int
+from .boundary import RiskDataError, counted
+from .io import write_table
 from .market import Tick
 from .state import Accounts
 from .venue import Venue, load_venue
@@ -44,7 +48,7 @@ _BOOKS: tuple[tuple[str, float, tuple[tuple[int, int, int, float], ...]], ...] =
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OptionsSample:
     """A generated venue with options as JSON, and tables of its accounts and of one tick, in natural units.
 
@@ -68,9 +72,8 @@ class OptionsSample:
     Examples
     --------
     >>> from riskcore.sample import options_sample
-    >>> sample = options_sample(100)
-    >>> len(sample.source["markets"]), len(sample.marks), len(sample.volatilities), len(sample.terms)
-    (150, 150, 144, 8)
+    >>> options_sample(100)
+    OptionsSample(100 accounts, 150 markets)
     """
 
     source: dict[str, Any]
@@ -82,6 +85,10 @@ class OptionsSample:
     terms: pd.DataFrame
     underlyings: pd.DataFrame
     books: npt.NDArray[Any]
+
+    def __repr__(self) -> str:
+        """One line: accounts and markets."""
+        return f"OptionsSample({counted(len(self.books), 'account')}, {counted(len(self.marks), 'market')})"
 
     @cached_property
     def venue(self) -> Venue:
@@ -127,6 +134,35 @@ class OptionsSample:
             underlyings=self.underlyings.drop(columns="time"),
         )
 
+    def write(self, folder: str | Path) -> dict[str, Path]:
+        """Write the venue and the tables as the files that the commands read.
+
+        Parameters
+        ----------
+        folder : str or Path
+            A new or an empty folder.
+
+        Returns
+        -------
+        dict
+            The files by the names of their tables: venue.json, the others CSV.
+
+        Raises
+        ------
+        RiskDataError
+            The folder has files, or a file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from riskcore.sample import options_sample
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     sorted(options_sample(10).write(folder))
+        ['balances', 'marks', 'orders', 'positions', 'terms', 'underlyings', 'venue', 'volatilities']
+        """
+        names = "positions", "balances", "orders", "marks", "volatilities", "terms", "underlyings"
+        return write_files(self.venue, {name: getattr(self, name) for name in names}, folder)
+
     @property
     def instruments(self) -> pd.DataFrame:
         """The markets as `riskcore.scenario.Instruments.from_frame` takes them.
@@ -154,6 +190,50 @@ class OptionsSample:
         ['account', 'market', 'size']
         """
         return self.positions[["account", "market", "quantity"]].rename(columns={"quantity": "size"})
+
+
+def write_files(venue: Venue, tables: Mapping[str, pd.DataFrame], folder: str | Path) -> dict[str, Path]:
+    """Write a venue as venue.json, and tables as CSV files of their names.
+
+    Parameters
+    ----------
+    venue : Venue
+        The venue.
+    tables : mapping of str to DataFrame
+        Tables by name; one without rows gets no file.
+    folder : str or Path
+        A new or an empty folder.
+
+    Returns
+    -------
+    dict
+        The files by the names of their tables.
+
+    Raises
+    ------
+    RiskDataError
+        The folder has files, or a file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.options_sample import write_files
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     list(write_files(rc.load_venue("backpack"), {}, folder))
+    ['venue']
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RiskDataError("inputs", None, "must be a new or an empty folder", value=str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"venue": folder / "venue.json"}
+    venue.to_json(files["venue"])
+    for name, frame in tables.items():
+        if len(frame):
+            files[name] = folder / f"{name}.csv"
+            write_table(frame, files[name])
+    return files
 
 
 def options_sample(accounts: int = 1_000, seed: int = 0) -> OptionsSample:

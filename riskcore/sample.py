@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .boundary import RiskDataError
 from .clock import instants
 from .engine import Engine
-from .io import write_table
 from .kernels.margin_function import RATE, ROOT
 from .market import Books, Prices, Segment, Tick, TickTable
 from .market import Path as PricePath
 from .market.guards import GuardState, guard_path
 from .options_sample import OptionsSample as OptionsSample
 from .options_sample import options_sample as options_sample
+from .options_sample import write_files
 from .state import Accounts
 from .venue import IMF, MMF, Venue, load_venue
 
@@ -597,17 +596,7 @@ def write_inputs(venue: Venue, tables: Tables, folder: str | Path) -> dict[str, 
     ...     sorted(sample.write_inputs(*sample.crash(100, 2), folder))
     ['activity', 'balances', 'books', 'marks', 'orders', 'positions', 'venue']
     """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RiskDataError("inputs", None, "must be a new or an empty folder", value=str(folder))
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"venue": folder / "venue.json"}
-    venue.to_json(files["venue"])
-    for name, frame in (vars(tables) | {"activity": generate_activity(venue, tables)}).items():
-        if len(frame):
-            files[name] = folder / f"{name}.csv"
-            write_table(frame, files[name])
-    return files
+    return write_files(venue, vars(tables) | {"activity": generate_activity(venue, tables)}, folder)
 
 
 def at_every_instant(venue: Venue, accounts: Accounts, ticks: TickTable, *, seed: int = 0) -> TickTable:

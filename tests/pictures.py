@@ -1,7 +1,7 @@
 """Draw the pictures of the documents: `make pictures`.
 
-They show the run that the README makes, by the figures of its report, and the table of the storm study. Plain SVG, dark
-where the reader's system is.
+They show the run that the README makes, by the figures of its report, the table of the storm study, and the scenario
+margin of a sample. Plain SVG, dark where the reader's system is.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from riskcore import scenario_losses
 from riskcore.record import STAGES
-from riskcore.run import figures
+from riskcore.run import binding_picture, figures, payoff_picture
 from riskcore.run.svg import WIDTH, picture, round_numbers, text
+from riskcore.sample import options_sample
 from tests import pages
 
 FOLDER = pages.ROOT / "docs" / "pictures"
@@ -39,6 +41,18 @@ def pictures(run: Path) -> dict[str, str]:
         "crash.svg": picture(crash, 584),
         "report.svg": report((run / "report.html").read_text(), recorded),
         "storm.svg": storm(storm_table()),
+        **scenario_margin(),
+    }
+
+
+def scenario_margin() -> dict[str, str]:
+    """What a short strangle of the sample of options loses, and which scenarios bind its accounts."""
+    sample = options_sample()
+    losses = scenario_losses(sample.accounts, sample.venue, sample.tick)
+    strangle = int(np.flatnonzero(sample.books == "short strangle")[0])
+    return {
+        "payoff.svg": payoff_picture(sample.accounts, sample.venue, sample.tick, strangle + 1),
+        "binding.svg": binding_picture(losses),
     }
 
 

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
+import riskcore as rc
 from riskcore.reference import scenario as rules
+from riskcore.scenario import Instruments, Portfolios, ScenarioMarket, ScenarioTable, load_scenario_model
 
 NOW = 1_767_225_600 * 10**9  # 2026-01-01: the vectors count seconds to expiry
 DERIVE_UNDERLYING = "INDEX"  # the vectors name none, and collateral of many names moves with it
@@ -47,7 +50,10 @@ class Case:
 
     def frame(self) -> pd.DataFrame:
         """The table of instruments."""
-        return pd.DataFrame(self.instruments)
+        frame = pd.DataFrame(self.instruments)
+        if "expiry" in frame:
+            frame["expiry"] = [pd.NaT if pd.isna(x) else pd.Timestamp(x, tz="UTC") for x in frame["expiry"].tolist()]
+        return frame
 
     def rules_instruments(self) -> list[rules.Instrument]:
         """The instruments as the oracle takes them."""
@@ -229,7 +235,7 @@ def derive_case(name: str, given: dict, model: dict) -> Case:
     model["collateral_in_scenarios"], model["haircuts"], model["collateral_underlying"] = [], {}, {}
     for row in given["Collaterals"]:
         asset = row["Name"]
-        case.hold(asset, "SPOT", row["Amount"])
+        case.hold(asset, "SPOT", row["Amount"], u)
         case.marks[asset] = row["Price"] / given["StablePrice"]
         case.asset_confidences[asset] = row["Confidence"]
         model["collateral_underlying"][asset] = u
@@ -495,3 +501,170 @@ def window_case(name: str, seconds: int, window: int) -> Case:
     case.volatilities["C"] = 0.0  # the value is intrinsic, so a change of 6,000 is what is scaled
     case.terms = [{"underlying": "BTC", "expiry": expiry, "forward": 60_000.0}]
     return case
+
+
+# ---- The same account in the engine's arrays
+
+
+class Engine:
+    """The instruments, the data of the tick and the table of record of a case, as riskcore.scenario has them."""
+
+    def __init__(self, case: Case, model: dict | None = None):
+        self.case = case
+        self.instruments = Instruments.from_frame(case.frame())
+        self.market = ScenarioMarket.read(
+            self.instruments,
+            case.time,
+            index=case.index,
+            marks=case.marks,
+            volatilities=case.volatilities,
+            terms=pd.DataFrame(case.terms) if case.terms else None,
+            underlyings=pd.DataFrame(case.underlyings) if case.underlyings else None,
+            asset_confidences=case.asset_confidences,
+            funding=case.funding,
+            stable_price=case.stable_price,
+        )
+        self.model = load_scenario_model(case.model if model is None else model)
+        self.table = ScenarioTable.of(self.model, self.instruments, self.market)
+
+    def portfolios(self, books: list[dict], orders: list | None = None) -> Portfolios:
+        """One account for each book of sizes by symbol, every instrument listed in each; `orders` are those of all."""
+        rows = [(n, symbol, size) for n, book in enumerate(books) for symbol, size in book.items()]
+        return self.of_rows(rows, [(n, *order) for n in range(len(books)) for order in orders or []])
+
+    def of_rows(self, positions: list[tuple], orders: list[tuple]) -> Portfolios:
+        """Portfolios of rows of positions and of orders."""
+        held = pd.DataFrame(positions, columns=["account", "market", "size"])
+        placed = pd.DataFrame(orders, columns=["account", "market", "size", "price"]) if orders else None
+        return Portfolios.from_frame(self.instruments, held, placed)[0]
+
+    def requirements(self, books: list[dict], orders: list | None = None, threads: int | None = None):
+        """The requirements of some books."""
+        return self.table.requirements(self.portfolios(books, orders), threads=threads)
+
+
+# ---- Both computations of one account
+
+
+class Outcome(NamedTuple):
+    """Requirements and equity of an account; of its group with the largest requirement the losses by scenario."""
+
+    maintenance: float
+    initial: float
+    equity: float
+    loss: float
+    worst: int
+    y: list
+    basis: float
+    groups: int
+
+
+def by_the_rules(case: Case) -> Outcome:
+    """The outcome by the oracle."""
+    found, record = case.by_the_rules()
+    group = found.groups[found.group] if found.groups else None
+    y = [float(each) for each in group.y] if group else []
+    basis = float(group.basis or 0) if group else 0.0
+    amounts = (found.maintenance, found.initial, case.equity(record.value), group.loss if group else 0)
+    return Outcome(*map(float, amounts), found.worst, y, basis, len(found.groups))
+
+
+def by_the_engine(case: Case) -> Outcome:
+    """The outcome by the arrays of riskcore.scenario."""
+    if not case.instruments:
+        return Outcome(0.0, 0.0, case.cash, 0.0, -1, [], 0.0, 0)
+    engine = Engine(case)
+    portfolios = engine.portfolios([case.sizes], case.orders)
+    found = engine.table.requirements(portfolios)
+    losses = engine.table.losses(portfolios, 0, 1)[0]
+    y = losses[int(found.group[0])]
+    count = len(engine.model.rows)
+    value = dict(zip(engine.instruments.symbol, engine.table.value.tolist(), strict=True))
+    amounts = (found.maintenance[0], found.initial[0], case.equity(value), found.group_loss[0])
+    basis = float(y[count]) if len(y) > count else 0.0
+    return Outcome(*map(float, amounts), int(found.worst[0]), y[:count].tolist(), basis, len(losses))
+
+
+WAYS = [by_the_rules, by_the_engine]
+
+
+# ---- The same account in a venue
+
+
+SETTLE = "USDC"
+
+
+def in_lots(size: float) -> tuple[str, Decimal]:
+    """A step size, and a size as whole lots of it: all of its decimals, at most 16 digits."""
+    exact = Decimal(str(size))
+    places = max(0, min(-exact.as_tuple().exponent, 15 - exact.adjusted()))
+    step = Decimal(1).scaleb(-places)
+    return format(step, "f"), exact.quantize(step)
+
+
+@dataclass
+class Account:
+    """A venue, an account of it with the id 1, and a tick."""
+
+    venue: rc.Venue
+    accounts: rc.Accounts
+    tick: rc.Tick
+
+    @classmethod
+    def of(cls, case: Case) -> Account:
+        """The account of a case in settle units: what is not held in an instrument is a balance of the settle asset."""
+        haircut = {"weight": "1", "kind": {"type": "identity"}}
+        markets, collateral = [], [{"symbol": SETTLE, "quantum": "0.000000001", "haircutFunction": haircut}]
+        listed = {"market": "LISTED", "kind": "PERP", "underlying": next(iter(case.index))}  # a venue has a market
+        steps, lots = {"LISTED": "1"}, {}
+        for symbol, size in case.sizes.items():
+            steps[symbol], lots[symbol] = in_lots(size)
+        for row in [*case.instruments, listed]:
+            symbol = row["market"]
+            if row["kind"] == "SPOT":
+                collateral.append({"symbol": symbol, "quantum": steps[symbol], "haircutFunction": haircut})
+                continue
+            market = {
+                "symbol": symbol,
+                "baseSymbol": row["underlying"],
+                "quoteSymbol": "USD" if row["kind"].startswith("I") else SETTLE,
+                "marketType": row["kind"],
+                "filters": {"price": {"tickSize": "0.000001"}, "quantity": {"stepSize": steps[symbol]}},
+            }
+            market |= {name: str(row[name]) for name in ("strike", "right") if row.get(name) is not None}
+            if row.get("expiry"):
+                market["expiry"] = pd.Timestamp(row["expiry"], tz="UTC").isoformat()
+            markets.append(market)
+        venue = rc.load_venue(
+            {
+                "settle_asset": SETTLE,
+                "markets": markets,
+                "collateral": collateral,
+                "policy": {"margin_model": "scenario"},
+                "scenario_model": case.model,
+            }
+        )
+        spot = {row["market"] for row in case.instruments if row["kind"] == "SPOT"}
+        held = [
+            (1, symbol, size, case.marks.get(symbol, 1.0))
+            for symbol, size in lots.items()
+            if size and symbol not in spot
+        ]
+        balances = [(1, SETTLE, Decimal(str(case.cash))), *((1, symbol, lots[symbol]) for symbol in sorted(spot))]
+        accounts = rc.Accounts.from_frames(
+            venue,
+            pd.DataFrame(held, columns=["account", "market", "quantity", "entry_price"]),
+            pd.DataFrame(balances, columns=["account", "asset", "quantity"]),
+        )
+        tick = rc.Tick(
+            pd.Timestamp(case.time, tz="UTC"),
+            {symbol: mark for symbol, mark in case.marks.items() if symbol not in spot}
+            | {"LISTED": case.index[listed["underlying"]]},
+            asset_prices={symbol: case.marks[symbol] for symbol in sorted(spot)},
+            volatilities=case.volatilities,
+            terms=case.terms,
+            underlyings=[row | {"index": case.index[row["underlying"]]} for row in case.underlyings],
+            asset_confidences=case.asset_confidences,
+            stable_price=case.stable_price,
+        )
+        return cls(venue, accounts, tick)

@@ -38,7 +38,7 @@ def test_completion_loads_no_dependency():
     assert run_command("", **words) == ["liquidation-prices", "riskcore", "riskcore.__main__", *CLI]
 
 
-CLI = ["riskcore.cli", "riskcore.cli.commands", "riskcore.cli.render"]
+CLI = ["riskcore.cli", "riskcore.cli.commands", "riskcore.cli.render", "riskcore.cli.scenario_commands"]
 
 
 def run_command(arguments, **environment):

@@ -371,6 +371,11 @@ def test_order_without_position_takes_its_mark_from_the_mark_prices():
     assert backpack.load_account(venue(), **replies, mark_prices=marks).marks["BTC_USDC_PERP"] == 86781.45
 
 
+def test_contracts_that_expire_are_left_out():
+    dated = BTC | {"symbol": "BTC_USDC_27MAR", "marketType": "DATED"}
+    assert backpack.load_venue([dated, SOL], COLLATERAL).markets.symbol == ("SOL_USDC_PERP",)
+
+
 def test_venue_takes_the_pools_of_its_assets():
     loaded = backpack.load_venue([BTC], COLLATERAL, borrow_lend=[POOL, POOL | {"symbol": "BONK"}])
     assert [pool is None for pool in loaded.pools] == [False, True, True]

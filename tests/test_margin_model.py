@@ -373,7 +373,7 @@ def test_the_separable_model_without_its_own_kernels(scene):
 def test_a_model_that_is_not_registered_is_refused():
     venue = rc.load_venue("backpack").replace(policy={"margin_model": "none"})
     accounts = rc.sample.two_accounts()[1]
-    rule = r"venue.policy.margin_model, value 'none': must be 'separable'"
+    rule = r"venue.policy.margin_model, value 'none': must be 'scenario'"
     for refused in (lambda: Engine(accounts, venue), lambda: rc.sweep(accounts, venue, {"SOL_USDC_PERP": 195.0})):
         with pytest.raises(RiskDataError, match=rule):
             refused()

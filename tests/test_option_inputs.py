@@ -17,6 +17,7 @@ import riskcore as rc
 from riskcore.cli import app
 from riskcore.margin import exact
 from riskcore.market import PriceTable
+from riskcore.scenario import Instruments
 from riskcore.venue import changed_venue, read_changes
 
 PERP, FUTURE, CALL, PUT, COIN = "BTC-PERP", "BTC-FUT", "BTC-60-C", "BTC-60-P", "BTC-60-C-BTC"
@@ -155,6 +156,15 @@ def test_an_expiry_is_a_time_or_a_day():
     at = [rc.load_venue(source([FUTURE_ROW | {"expiry": e}])).markets.expiry[0] for e in (
         "2026-03-27", EXPIRY, pd.Timestamp(EXPIRY).value)]  # fmt: skip
     assert len(set(at)) == 1
+
+
+def test_whole_numbers_beside_a_missing_one_are_expiries_if_no_digit_is_lost():
+    expiry = pd.Timestamp(EXPIRY).value
+    frame = {"market": ["P", "F"], "kind": ["PERP", "DATED"], "underlying": "BTC", "expiry": [None, expiry]}
+    assert pd.DataFrame(frame).expiry.dtype == float
+    assert Instruments.from_frame(pd.DataFrame(frame)).expiry.tolist() == [0, expiry]
+    with pytest.raises(rc.RiskDataError, match="the value is a float, not a whole number"):
+        Instruments.from_frame(pd.DataFrame(frame | {"expiry": [None, expiry + 256]}))
 
 
 @pytest.mark.parametrize("field", ["underlying", "expiry", "strike", "right"])
@@ -332,6 +342,11 @@ def test_prices_without_a_time_are_refused_where_contracts_expire(venue):
             rc.market.read_prices(venue, nobody(venue), prices)
 
 
+def test_rows_of_a_single_tick_are_refused(venue):
+    with pytest.raises(rc.RiskDataError, match=r"^marks: must be a pandas DataFrame, not Tick"):
+        rc.sweep_rows(nobody(venue), venue, tick())
+
+
 def test_prices_of_perpetuals_need_no_time():
     venue = rc.load_venue(source([PERP_ROW]))
     accounts = accounts_of(venue, [(PERP, 1.0, 60_000.0)])
@@ -402,6 +417,20 @@ def test_a_shock_moves_an_underlying_with_all_that_is_on_it(venue):
     assert by_perpetual.mark[3] == pytest.approx(66_330.0)
     with pytest.raises(rc.RiskDataError, match=r"^shocks.BTC-60-C: must not be an option"):
         rc.what_if(accounts, venue, tick(), shocks={CALL: 0.1})
+
+
+def test_a_mark_that_prices_an_option_moves_with_its_value():
+    venue = rc.load_venue(source(scenario_model=MODEL | {"price_source": "mark"}))
+    marks = {PERP: 60_000.0, FUTURE: 60_300.0, CALL: 2_800.0, COIN: 0.05, PUT: 100.0}
+    prices = rc.Prices.read(venue, accounts_of(venue, [(CALL, 1.0, 3_000.0)]), tick(marks))
+    none = np.full(5, np.nan), np.full(2, np.nan)
+    assert np.array_equal(prices.moved(*none, np.array([1.0])).mark, prices.mark)
+    before, after = (black_76(forward, 6e4, 0.55, 14 / 365, 0.05, True) for forward in (60_300.0, 66_330.0))
+    moved = prices.moved(*none, np.array([1.1]))
+    assert moved.mark[0] == pytest.approx(0.05 + after / 66_330.0 - before / 60_300.0, rel=1e-12)
+    assert moved.mark[1] == pytest.approx(2_800.0 + after - before, rel=1e-12)
+    assert moved.mark[2] == 0.0  # the put loses more than its mark
+    assert moved.scenario.mark[:3].tolist() == moved.mark[:3].tolist()
 
 
 def test_other_marks_go_into_the_scenario_data(venue):
@@ -519,6 +548,17 @@ def test_equity_is_that_of_the_rules(quantities, cash, coins, weight):
     in_coin += Fraction(coins, 100)
     expected = cash + in_quote + in_coin * 60_000 * (Fraction(weight) if in_coin > 0 else 1)
     assert float(exact.account_margin(accounts, 0, prices).equity) == pytest.approx(float(expected), abs=2e-3)
+
+
+def test_exact_equity_takes_the_value_of_an_option_as_it_is(venue):
+    accounts, lots = accounts_of(venue, [(CALL, -1.234, 3_000.0), (PUT, 4.321, 2_000.0)]), {CALL: -1_234, PUT: 4_321}
+    for source_, kind in (("model", Fraction), ("mark", lambda mark: Fraction(repr(mark)))):
+        other = rc.load_venue(source(scenario_model=MODEL | {"price_source": source_}))
+        given = {CALL: 0.1, PUT: 1e-9} if source_ == "mark" else {}
+        prices = rc.Prices.read(other, accounts, tick({PERP: 60_000.0, FUTURE: 60_300.0} | given))
+        marks = dict(zip(other.markets.symbol, prices.mark.tolist(), strict=True))
+        expected = 15_000 + sum(kind(marks[m]) * n / 1_000 for m, n in lots.items())
+        assert abs(Fraction(exact.account_margin(accounts, 0, prices).equity) - expected) <= Fraction(1, 10**39)
 
 
 # The worked example of docs/scenario_margin.md, "Instruments and equity"

@@ -70,7 +70,7 @@ def test_wheel_holds_every_module(names):
 
 
 def test_wheel_holds_every_preset(names):
-    presets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "riskcore/presets").iterdir()}
+    presets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "riskcore/presets").rglob("*.json")}
     assert presets
     assert presets <= set(names)
 

@@ -1,5 +1,7 @@
 """Contributions, gradients and what each position saves, of arrays alone."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -117,3 +119,42 @@ def test_a_hedge_saves_and_a_lone_position_costs(instruments, market):
     saved = saved_by_position(table, portfolios, needed)
     assert saved == pytest.approx([0.08 * (future - 60_000), 0.08 * future / 2, -0.08 * 120_000])
     assert (saved[:2] > 0).all()  # without the larger leg what is left needs more than both together
+
+
+def test_the_example_of_the_page():
+    """docs/scenario_margin.md, "Losses and attribution"."""
+    rows = [("perpetual", "PERP", None, None, None), ("call", "OPTION", "2026-01-31", 66_000.0, "C")]
+    frame = pd.DataFrame(rows, columns=["market", "kind", "expiry", "strike", "right"]).assign(underlying="BTC")
+    instruments = Instruments.from_frame(frame)
+    market = ScenarioMarket.read(
+        instruments,
+        "2026-01-01T08:00Z",
+        index={"BTC": 60_000.0},
+        marks={"perpetual": 60_000.0},
+        volatilities={"call": 0.6},
+        terms=pd.DataFrame({"underlying": ["BTC"], "expiry": ["2026-01-31"], "forward": [60_000.0]}),
+    )
+    tails = ("-0.66", "-0.33", "0.5", "1", "2", "3", "4", "5")
+    model = {
+        "grid": {"range": "0.16", "steps": 4, "vols": ["up", "same", "down"]},
+        "tails": [{"move": move, "vol": "up", "kappa": "1"} for move in tails],
+        "vol_shock": {"up": "0.5", "down": "0.25", "min_vol": "0.5"},
+        "mm_factor": "0.8",
+    }
+    table = table_of(model, instruments, market)
+    held = pd.DataFrame({"account": 1, "market": ["perpetual", "call"], "size": [2.0, -3.0]})
+    portfolios, _ = Portfolios.from_frame(instruments, held)
+    needed, slopes = table.requirements(portfolios), table.gradients(portfolios)
+    alone = abs(portfolios.size) * table.requirements(Portfolios(*ONE_EACH)).maintenance
+    figures = [slopes.gradient, slopes.contribution, saved_by_position(table, portfolios, needed.maintenance), alone]
+    page = (Path(__file__).resolve().parents[1] / "docs/scenario_margin.md").read_text(encoding="utf-8")
+    for name, row in zip(("perpetual", "call"), np.array(figures).T, strict=True):
+        assert f"| {name} | {' | '.join(f'{figure:,.6f}' for figure in row)} |" in page
+    loss, hedged = needed.loss[0], alone.sum() - needed.maintenance[0]
+    assert f"`R = 0.8 * {loss:,.6f}` = {needed.maintenance[0]:,.6f}" in page
+    assert f"`{alone.sum():,.6f} - {needed.maintenance[0]:,.6f}` = {hedged:,.6f}" in page
+    assert needed.worst.tolist() == [27]
+
+
+ONE_EACH = np.array([0, 1, 2], np.uint32), np.array([0, 1], np.uint16), np.array([1.0, -1.0])
+"""A long perpetual and a short call, each alone."""

@@ -178,7 +178,9 @@ def test_a_borrow_with_a_margin_function_is_a_line(sample):
     function = {"type": "sqrt", "base": "0.1", "factor": "0"}
     source = sample.source | {"collateral": [sample.source["collateral"][0], BORROWED | {"mmfFunction": function}]}
     source["collateral"][1]["imfFunction"] = function
-    venue = rc.load_venue(source | {"borrow_lend": [{"symbol": "BTC"}, {"symbol": "USDC"}]})
+    model = load_scenario_model("derive").replace(borrow_margin="function").to_dict()
+    pools = [{"symbol": "BTC"}, {"symbol": "USDC"}]
+    venue = rc.load_venue(source | {"borrow_lend": pools, "scenario_model": model})
     positions = pd.DataFrame({"account": [1], "market": ["ETH_USDC_PERP"], "quantity": [2.0], "entry_price": [2_500.0]})
     balances = pd.DataFrame({"account": [1, 1], "asset": ["USDC", "BTC"], "quantity": [50_000.0, -0.5]})
     accounts = rc.Accounts.from_frames(venue, positions, balances)
@@ -190,10 +192,42 @@ def test_a_borrow_with_a_margin_function_is_a_line(sample):
     assert split.contribution.sum() == pytest.approx(rc.sweep(accounts, venue, sample.tick).maintenance_margin[0])
 
 
+@pytest.mark.parametrize("rule", ["function", "scenario"])
+@pytest.mark.parametrize(("cash", "coins"), [(-500.0, 1.0), (40_000.0, -0.25), (-500.0, -0.25)])
+def test_the_requirement_of_accounts_in_debt_is_that_of_the_sweep(sample, rule, cash, coins):
+    function = {"type": "sqrt", "base": "0.05", "factor": "0.0001"}
+    functions = {"imfFunction": function, "mmfFunction": function}
+    collateral = [sample.source["collateral"][0] | functions, BORROWED | functions]
+    model = load_scenario_model("derive").replace(borrow_margin=rule).to_dict()
+    pools = [{"symbol": "BTC"}, {"symbol": "USDC"}]
+    venue = rc.load_venue(
+        sample.source | {"collateral": collateral, "borrow_lend": pools, "scenario_model": model}
+    )  # fmt: skip
+    positions = pd.DataFrame({"account": [1], "market": ["ETH_USDC_PERP"], "quantity": [2.0], "entry_price": [2_500.0]})
+    balances = pd.DataFrame({"account": [1, 1], "asset": ["USDC", "BTC"], "quantity": [cash, coins]})
+    accounts = rc.Accounts.from_frames(venue, positions, balances)
+    needed = rc.sweep(accounts, venue, sample.tick).maintenance_margin
+    split = rc.attribution(accounts, venue, sample.tick)
+    assert split.requirement == pytest.approx(needed)
+    assert split.contribution.sum() == pytest.approx(needed[0])
+    table = rc.compare_models(accounts, venue, sample.tick, {"own": model})
+    assert table["requirement"].tolist() == needed.tolist()
+    assert table["saved_by_hedging"].to_numpy() == pytest.approx(split.saved_by_hedging)
+
+
 BORROWED = {
     "symbol": "BTC", "quantum": "0.00000001",
     "haircutFunction": {"weight": "0.95", "kind": {"type": "identity"}},
 }  # fmt: skip
+
+
+def test_an_account_line_by_line_has_the_same_saving(sample, split):
+    saved = split.accounts_frame().set_index("account")["saved_by_hedging"]
+    in_coin = sample.balances.loc[sample.balances["asset"] == "BTC", "account"].tolist()
+    for account in {*saved.index[::40].tolist(), *in_coin[::5]}:
+        lines = rc.explain_margin(sample.accounts, sample.venue, sample.tick, account)
+        hedging = lines.loc[lines["kind"] == "hedging", "standalone_margin"].astype(float).sum()
+        assert hedging == pytest.approx(-saved[account], abs=1e-6)
 
 
 # ---- Models side by side

@@ -91,7 +91,7 @@ def test_one_linear_underlying_needs_the_rate_times_the_net_notional():
     rng = np.random.default_rng(3)
     count, market_name = 400, "BTC_USDC_PERP"
     positions = [(n, market_name, round(float(q), 3), 60_000.0) for n, q in enumerate(rng.normal(0, 2, count), 1)]
-    balances = [(n, "USDC", round(float(b), 2)) for n, b in enumerate(rng.normal(6_000, 6_000, count), 1)]
+    balances = [(n, "USDC", round(abs(float(b)), 2)) for n, b in enumerate(rng.normal(6_000, 6_000, count), 1)]
     balances += [(n, "ETH", round(float(b), 3)) for n, b in enumerate(rng.normal(0.3, 1, count), 1)]
     tables, prices, orders = [], [], []
     for venue in (separable, scenario):
@@ -285,6 +285,16 @@ def test_a_borrow_has_a_function_or_moves():
     assert needed == pytest.approx([960.0 + 400.0, 960.0 + 640.0])
 
 
+def test_negative_cash_needs_nothing_beside_equity():
+    venue = venue_of([market("BTC_USDC_PERP")], BOTH_WAYS, [asset("USDC"), asset("BTC")])
+    accounts = accounts_of(venue, [(1, "BTC_USDC_PERP", 0.1, 60_000.0)], [(1, "USDC", -50_000.0), (1, "BTC", 1.0)])
+    table = rc.sweep(accounts, venue, {"BTC_USDC_PERP": 60_000.0})
+    margin = model_of(venue).account(accounts, 0, Prices.read(venue, accounts, {"BTC_USDC_PERP": 60_000.0}))
+    assert table.maintenance_margin[0] == float(margin.maintenance) == pytest.approx(960.0)
+    assert table.exposure[0] == pytest.approx(56_000.0)
+    assert table.net_equity[0] == pytest.approx(10_000.0)
+
+
 def test_no_position_needs_nothing_and_no_equity_is_infinite():
     model = BOTH_WAYS | {"collateral_in_scenarios": True, "haircuts": {"BTC": {"mm": "0.1", "im": "0.2"}}}
     markets = [market("BTC_USDC_PERP"), option("BTC", 900_000, "C")]
@@ -339,9 +349,9 @@ def test_bad_input_is_refused_in_one_line():
             with pytest.raises(RiskDataError, match=rule) as error:
                 function(accounts, venue, tick)
             assert "\n" not in str(error.value)
-    without = {"settle_asset": "USDC", "markets": [market("BTC_USDC_PERP")], "policy": {"margin_model": "scenario"}}
+    without = {"settle_asset": "USDC", "markets": [market("BTC_USDC_PERP")], "collateral": []}
     with pytest.raises(RiskDataError, match="scenario_model"):
-        rc.load_venue(without)
+        rc.load_venue(without | {"policy": {"margin_model": "scenario"}})
 
 
 # ---- Liquidation prices, orders, lines
@@ -420,9 +430,62 @@ def test_the_lines_add_up_to_the_margins(name):
         assert not (lines["kind"] == "rest").any(), lines.to_string()
 
 
+def test_a_lone_position_saves_nothing_by_hedging():
+    haircut = BOTH_WAYS | {"haircuts": {"BTC": {"mm": "0.1", "im": "0.2"}}}
+    venue = venue_of([market("BTC_USDC_PERP")], haircut, COIN)
+    accounts = accounts_of(venue, [(1, "BTC_USDC_PERP", 0.4, 60_000.0)], [(1, "BTC", 1.0)])
+    lines = rc.explain_margin(accounts, venue, {"BTC_USDC_PERP": 60_000.0}, 1).set_index("kind")
+    assert float(lines.loc["collateral", "standalone_margin"]) == pytest.approx(6_000.0)
+    assert float(lines.loc["position", "standalone_margin"]) == pytest.approx(3_840.0)
+    assert float(lines.loc["hedging", "standalone_margin"]) == pytest.approx(0.0, abs=1e-9)
+    assert float(lines.loc["total", "initial_margin"]) == pytest.approx(3_840.0 + 18_000.0)
+
+
 def test_a_shock_of_an_underlying_moves_all_of_it():
     venue, accounts, tick = strangle()
     moved = rc.what_if(accounts, venue, tick, shocks={"BTC": -0.05})
     known = rc.sweep(accounts, venue, tick_at(tick, 0.95))
     for name in FIGURES:
         np.testing.assert_allclose(getattr(moved, name), getattr(known, name), rtol=1e-12)
+
+
+def test_coins_of_many_sizes_are_exact():
+    """Weights that fall with size, profit in coin, options settled in coin, borrows: nothing is kept between prices."""
+    haircut = {"weight": "0.95", "kind": {"type": "inverseSqrt", "base": "1.0", "positiveCurvePenalty": "0.001"}}
+    collateral = [asset("USDC"), {"symbol": "BTC", "quantum": "0.00000001", "haircutFunction": haircut}]
+    steps = {"filters": {**INVERSE["filters"], "quantity": {"stepSize": "1", "minQuantity": "1"}}}
+    markets = [market("BTC_USDC_PERP"), INVERSE | steps, option("BTC", 62_000, "C", settle="BTC")]
+    model = GRID | {"collateral_in_scenarios": True, "haircuts": {"BTC": {"mm": "0.05", "im": "0.1"}}}
+    venue = venue_of(markets, model | {"borrow_margin": "scenario"}, collateral)
+    rng, positions, balances = np.random.default_rng(7), [], []
+    for n in range(1, 121):
+        held = [round(float(rng.normal(0, size)), places) for size, places in ((1.5, 3), (60_000, 0), (1.5, 3))]
+        entries = 61_000.0, 59_000.0, 0.03
+        rows = zip(("BTC_USDC_PERP", "BTC_USD", "BTC-62000-C"), held, entries, strict=True)
+        positions += [(n, name, float(q), entry) for name, q, entry in rows if rng.random() < 0.6]
+        balances += [
+            (n, "USDC", round(float(rng.normal(20_000, 40_000)), 2)),
+            (n, "BTC", round(float(rng.normal(1, 2)), 8)),
+        ]
+    accounts = accounts_of(venue, positions, balances)
+    terms = pd.DataFrame({"underlying": ["BTC"], "expiry": ["2026-03-31T00:00Z"], "forward": [60_300.0]})
+    tick = rc.Tick(
+        TIME, {"BTC_USDC_PERP": 60_000.0, "BTC_USD": 60_020.0}, volatilities={"BTC-62000-C": 0.6}, terms=terms
+    )
+    prices = Prices.of_tick(venue, accounts, tick)
+    table = rc.sweep(accounts, venue, tick)
+    assert 10 < table.liquidatable.sum() < 110
+    figures, status = np.empty((4, 120)), np.empty(120, np.uint8)
+    margin_model.account_margins(np.arange(120), accounts.columns, folded(prices), *figures, status)
+    assert all(
+        np.array_equal(found, getattr(table, name)) for name, found in zip(FIGURES, (*figures, status), strict=True)
+    )
+    assert np.array_equal(rc.select(accounts, venue, tick).row, np.flatnonzero(table.liquidatable))
+    for account in range(120):
+        margin = model_of(venue).account(accounts, account, prices)
+        assert float(margin.equity) == pytest.approx(table.net_equity[account], rel=1e-11, abs=1e-6)
+        assert float(margin.maintenance) == pytest.approx(table.maintenance_margin[account], rel=1e-11, abs=1e-9)
+        assert margin.status == table.status[account]
+        assert float(sum(margin.requirement.values()) + sum(margin.borrowed.values())) == pytest.approx(
+            float(margin.maintenance)
+        )

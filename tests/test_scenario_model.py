@@ -26,7 +26,7 @@ from riskcore.scenario import (
 )
 from riskcore.scenario.checks import discounts_in_order
 from riskcore.scenario.figures import decimal_text
-from riskcore.scenario.model import Discount
+from riskcore.scenario.model import Charge, Discount
 from tests import scenario_vectors as vectors
 
 PAGE = Path(__file__).parents[1] / "docs" / "scenario_models.md"
@@ -364,7 +364,22 @@ SHOCKS = {"up": "0.5", "down": "0.2"}
         ),
         (
             {"scenarios": [*ONE, {"probability": "1"}], "measure": {"kind": "var", "alpha": "0.9"}},
-            "scenarios[0].probability: is missing: other rows of the set 'window' have one",
+            "scenarios: the scenario '+10 % same' has no probability, but other scenarios of the set 'window' have one",
+        ),
+        (
+            {
+                "scenarios": [*ONE, {"set": "stress"}],
+                "im_scenarios": ONE,
+                "measure": {"kind": "es", "alpha": "0.9", "stressed_share": "0.25"},
+            },
+            "im_scenarios, value 0: must have rows of the set 'stress' for measure.stressed_share",
+        ),
+        (
+            {
+                "scenarios": [{"set": "stress"}],
+                "measure": {"kind": "es", "alpha": "0.9", "stressed_share": "0.25"},
+            },
+            "scenarios: must have a row of the set 'window'",
         ),
         (
             {"scenarios": [{"probability": "0"}], "measure": {"kind": "var", "alpha": "0.9"}},
@@ -430,6 +445,17 @@ def test_the_example_of_the_page_is_what_the_model_gives():
     assert {field.name for field in dataclasses.fields(rc.ScenarioModel)} <= keys
 
 
+def test_the_page_has_the_figures_of_each_charge():
+    page = (PAGE.parent / "scenario_margin.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.partition("## Models as data")[2].splitlines() if line.startswith("| ")]
+    listed_ = {row[0].strip("| "): re.findall("`([a-z_]+)`", row[1]) for row in rows if len(row) > 1}
+    shared_ = {field.name for field in dataclasses.fields(Charge)}
+    kinds = {kind.kind: kind for kind in Charge.__subclasses__()}
+    assert len(kinds) == 13
+    for name, kind in kinds.items():
+        assert listed_[name] == [field.name for field in dataclasses.fields(kind) if field.name not in shared_], name
+
+
 # ---- What the figures say
 
 BOOK = {"scenarios": [{"move": "0.1"}, {"move": "-0.1"}]}
@@ -447,14 +473,14 @@ SKEW = {"cbase": "-0.05", "cap": "0.15", "min_k": "0.01", "width": "4", "vol_sta
         ({"minimum": {"rate": "37.5"}}, ""),
         ({"minimum": {"rate": "1", "brackets": [["9", "1"], [None, "2"]]}}, "homogeneous subadditive"),
         ({"minimum": {"rate": "1", "brackets": [["9", "2"], [None, "1"]]}}, "homogeneous convex subadditive"),
-        ({"round_worst": 9}, "homogeneous convex subadditive"),
+        ({"round_worst": 9}, "homogeneous convex subadditive screenable"),
         ({"discount": {"base_long": "0.95"}}, ""),
         (
             {"discount": {"base_long": "0.95"}, "scenarios": [{"vol": "abs"}], "skew": {"abs": SKEW}},
-            "convex subadditive",
+            "convex subadditive screenable",
         ),
         ({"scenarios": [{"vol": "abs"}], "skew": {"abs": SKEW}}, ""),
-        ({"measure": {"kind": "var", "alpha": "0.9"}}, "convex subadditive"),
+        ({"measure": {"kind": "var", "alpha": "0.9"}}, "convex subadditive screenable"),
         ({"measure": {"kind": "es", "alpha": "0.9", "buffer": "0.25"}}, ""),
         ({"contingencies": [{"kind": "spread_delta", "rate": "0.01"}]}, "convex subadditive screenable"),
         ({"contingencies": [{"kind": "spread_delta", "rate": "0.01", "enters": "im"}]}, ""),
@@ -538,8 +564,9 @@ def test_discounts_said_to_be_in_order_are(discount, rates, years, rate):
 def figures_of(model):
     """All figures but the rows and what a preset has beside the figures of an account."""
     content = model.to_dict()
-    beside = ("scenarios", "grid", "tails", "range", "moves", "haircuts", "collateral_underlying")
-    return {name: value for name, value in content.items() if name not in (*beside, "collateral_in_scenarios")}
+    beside = ["scenarios", "grid", "tails", "range", "moves"]
+    beside += ["haircuts", "collateral_underlying", "collateral_in_scenarios", "borrow_margin"]
+    return {name: value for name, value in content.items() if name not in beside}
 
 
 def test_presets_have_the_figures_of_the_vectors(shared):
@@ -561,8 +588,7 @@ def test_presets_have_the_figures_of_the_vectors(shared):
 def test_a_preset_in_coin_gives_a_printed_reply(shared):
     cases = vectors.read_vectors(shared / "vectors", "scenario_docs.json")["cases"]
     case = vectors.buckets_case("reply", next(c for c in cases if c["id"] == "deribit-pme-doc-margin")["inputs"])
-    frame = case.frame().astype({"expiry": "Int64"})
-    instruments = Instruments.from_frame(frame)
+    instruments = Instruments.from_frame(case.frame())
     market = ScenarioMarket.read(instruments, case.time, index=case.index, marks=case.marks)
     sizes = pd.DataFrame({"account": "a", "market": list(case.sizes), "size": list(case.sizes.values())})
     table = ScenarioTable.of(preset("buckets").replace(numeraire="BTC"), instruments, market)
@@ -617,7 +643,8 @@ def test_a_book_of_options_has_a_requirement_with_the_traits_of_the_preset(name,
         {"account": accounts, "market": np.array(instruments.symbol)[rows], "size": sizes[accounts, rows]}
     )
     portfolios, ids = Portfolios.from_frame(instruments, frame)
-    found = ScenarioTable.of(model, instruments, market).requirements(portfolios)
+    table = ScenarioTable.of(model, instruments, market)
+    found = table.requirements(portfolios)
     maintenance, initial = np.zeros((2, len(sizes)))
     maintenance[np.asarray(ids, int)], initial[np.asarray(ids, int)] = found.maintenance, found.initial
     a, b, middle, total, triple = maintenance.reshape(5, count)
@@ -629,5 +656,9 @@ def test_a_book_of_options_has_a_requirement_with_the_traits_of_the_preset(name,
         assert (abs(triple - 3 * a) <= slack).all()
     if model.traits.convex:
         assert (middle <= (a + b) / 2 + slack).all()
+    if model.traits.screenable and model.minimum is None:
+        plus, minus = table.standalone()
+        alone = np.maximum(sizes, 0) @ plus - np.minimum(sizes, 0) @ minus
+        assert (maintenance <= alone * (1 + 1e-12)).all()
     if model.traits.subadditive:
         assert (total <= a + b + slack).all()

@@ -1,6 +1,7 @@
 """The table of record and the requirement: reading, bits, gradients, stand-alone requirements, exact decisions."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -411,5 +412,32 @@ def test_models_that_do_not_fit():
         ScenarioTable.of(coin, linear, tick(linear))
     whole = load_scenario_model({"scenarios": [{"move": "-1"}]})
     ScenarioTable.of(whole, linear, tick(linear))
-    with pytest.raises(rc.RiskDataError, match="must have a move above -1 of 'BTC'"):
+    with pytest.raises(rc.RiskDataError, match="must have moves above -1 of 'BTC'"):
         ScenarioTable.of(whole, inverse, tick(inverse))
+
+
+def test_worked_example():
+    """The example of docs/scenario_margin.md, "The requirement"."""
+    option = {"kind": "OPTION", "underlying": "BTC", "expiry": "2026-01-15T00:00Z", "strike": 60_000.0}
+    rows = [option | {"market": right, "right": right} for right in "CP"]
+    instruments = Instruments.from_frame(pd.DataFrame(rows))
+    terms = pd.DataFrame([{"underlying": "BTC", "expiry": option["expiry"], "forward": 60_300.0, "rate": 0.05}])
+    volatilities = {"C": 0.55, "P": 0.55}
+    market = ScenarioMarket.read(instruments, NOW, index={"BTC": 6e4}, terms=terms, volatilities=volatilities)
+    table = ScenarioTable.of(load_scenario_model("derive"), instruments, market)
+    held = pd.DataFrame([(1, "C", -1.0), (1, "P", -1.0)], columns=["account", "market", "size"])
+    portfolios, _ = Portfolios.from_frame(instruments, held)
+    found, changes = table.requirements(portfolios), table.losses(portfolios, 0, 1)[0, 0]
+    value = -table.value.sum()
+    equity = 15_000.0 + value
+    assert (found.worst[0], found.group[0]) == (0, 0)
+    numbers = {
+        table.terms.discount[0]: 8, value: 6, table.arrays.discount[0, 1]: 8, changes[0]: 6, changes[22]: 6,
+        changes[29]: 6, changes[30]: 6, changes[31]: 6, found.maintenance[0] - 0.8 * found.loss[0]: 2,
+        found.initial[0] - found.maintenance[0] - 0.2 * found.loss[0]: 2, found.maintenance[0]: 6,
+        found.initial[0]: 6, equity: 6, 100.0 * found.maintenance[0] / equity: 6,
+    }  # fmt: skip
+    page = (Path(__file__).resolve().parents[1] / "docs/scenario_margin.md").read_text(encoding="utf-8")
+    example = page.split("## The requirement")[1].split("*Example.*")[1].split("\n## ")[0]
+    for number, digits in numbers.items():
+        assert f"{number:,.{digits}f}" in example, number

@@ -129,8 +129,11 @@ def expiry(table: str, value: Any, unit: str = "ns") -> int:
 
 
 def expiries(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Expiries of contracts, days without a time at `EXPIRY_TIME`; other values are left as they are."""
-    if values.dtype.kind != "O" and not pd.api.types.is_string_dtype(values.dtype):
+    """Expiries of contracts, days without a time at `EXPIRY_TIME`; other values are left as they are.
+
+    Whole numbers beside a missing one, which pandas makes floats of, are whole numbers again if no digit is lost.
+    """
+    if values.dtype.kind not in "Of" and not pd.api.types.is_string_dtype(values.dtype):
         return values
     # not Series.map, which makes floats of whole numbers beside a missing one
     return pd.Series([_with_time(value) for value in values], values.index, dtype=object)
@@ -143,6 +146,8 @@ EXPIRY_TIME = "T08:00Z"
 def _with_time(value: Any) -> Any:
     if isinstance(value, str):
         return value + EXPIRY_TIME if len(value) == len("2026-03-27") and "T" not in value else value
+    if isinstance(value, float):  # whole seconds in nanoseconds are multiples of 2**9, so float64 has them exactly
+        return int(value) if value.is_integer() and (abs(value) < 2**53 or value % 10**9 == 0) else value
     return f"{value}{EXPIRY_TIME}" if isinstance(value, date) and not isinstance(value, datetime) else value
 
 

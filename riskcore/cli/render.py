@@ -213,7 +213,7 @@ def print_losses(largest: pd.DataFrame, when: str) -> None:
 def print_attribution(positions: pd.DataFrame, account: pd.DataFrame) -> None:
     """Show the requirement of one account by position."""
     (whole,) = account.to_dict("records")
-    columns = ("position", "quantity", "contribution", "per unit more", "saves", "alone")
+    columns = ("position", "quantity", "contributes", "per unit", "saves", "alone")
     view = _table(f"Requirement of account {whole['account']}: {whole['requirement']:,.2f}", *columns)
     for row in positions.to_dict("records"):
         figures = (f"{row[name]:,.2f}" for name in ("contribution", "marginal", "saved", "alone"))
@@ -226,25 +226,27 @@ def print_attribution(positions: pd.DataFrame, account: pd.DataFrame) -> None:
 
 
 def print_models(table: pd.DataFrame, totals: pd.DataFrame, when: str) -> None:
-    """Show accounts under several models side by side, largest requirement under the first one first, and the sums."""
-    models = totals["model"].tolist()
-    view = _table(f"Requirement, MMR and worst scenario at {when}", "account", *models)
-    first = table[table["model"] == models[0]].sort_values("requirement", ascending=False, kind="stable")
-    by_account = {account: rows.to_dict("records") for account, rows in table.groupby("account", sort=False)}
-    for account in first["account"].head(MOST_SHOWN).tolist():
-        view.add_row(str(account), *map(_under_model, by_account[account]))
+    """Show accounts under each model, those with the largest requirement under the first one, and the sums."""
+    first = table[table["model"] == totals["model"].iloc[0]]
+    first = first.sort_values("requirement", ascending=False, kind="stable").head(max(MOST_SHOWN // len(totals), 3))
+    columns = ("account", "model", "worst scenario", "requirement", "initial", "MMR", "saved")
+    view = _table(f"Largest requirements at {when}", *columns, texts=3)
+    rows = table[table["account"].isin(first["account"])].set_index("account")
+    for account in first["account"].tolist():
+        view.add_section()
+        for row in rows.loc[[account]].to_dict("records"):
+            required, initial, saved = (
+                "-" if isnan(row[name]) else f"{round(row[name]):,}"
+                for name in ("requirement", "initial_requirement", "saved_by_hedging")
+            )
+            ratio = _ratio(row["mmr"]) or "-"
+            view.add_row(str(account), row["model"], row["scenario"], required, initial, ratio, saved)
     out.print(view)
-    sums = _table("All accounts", "model", "requirement", "initial", "saved by hedging", "at 100 %", "without margin")
+    sums = _table("All accounts", "model", "requirement", "initial", "saved by hedging", "at 100 %", "no margin")
     for row in totals.to_dict("records"):
-        figures = (f"{row[name]:,.0f}" for name in ("requirement", "initial_requirement", "saved_by_hedging"))
+        figures = [f"{round(row[name]):,}" for name in ("requirement", "initial_requirement", "saved_by_hedging")]
         sums.add_row(row["model"], *figures, f"{row['liquidatable']:,}", f"{row['without']:,}")
     out.print(sums)
-
-
-def _under_model(row: dict[Any, Any]) -> str:
-    if isnan(row["requirement"]):
-        return "-"
-    return f"{row['requirement']:,.0f}  {_ratio(row['mmr'])}\n{row['scenario']}"
 
 
 def _print_status_changes(changed: pd.DataFrame) -> None:

@@ -102,16 +102,21 @@ def scenario_losses_command(
                 rc.io.write_text(drawn, picture, ".svg")
         largest = worst.sort_values("requirement", ascending=False, kind="stable")[:MOST_SHOWN]
         if as_json:
-            written = {"out": out_file, "matrix": matrix, "picture": picture}
+            paths = {"out": out_file, "matrix": matrix, "picture": picture}
             _print_json(
                 {"time": rc.boundary.moment(ticks.time[-1]), "accounts": len(accounts), "largest": _records(largest)}
                 | ({} if account is None else {"positions": _records(table)})
-                | {name: None if path is None else str(path) for name, path in written.items()}
+                | {name: None if path is None else str(path) for name, path in paths.items()}
             )  # fmt: skip
             return
         if account is None:
             print_losses(largest, rc.boundary.moment(ticks.time[-1]))
-            out.print(repr(losses))
+            most = table["scenario_name"].value_counts()
+            often = rc.boundary.counted(int(most.iloc[0]), "account")
+            written = "".join(f"; {path}" for path in (out_file, matrix, picture) if path is not None)
+            out.print(
+                f"{rc.boundary.counted(len(accounts), 'account')}; {most.index[0]} is the worst of {often}{written}"
+            )
         else:
             print_attribution(table, worst)
 

@@ -257,7 +257,7 @@ class BorrowMargin(NamedTuple):
 
 
 def borrow_margins(accounts: Accounts, rows: Int, prices: Prices) -> list[BorrowMargin]:
-    """Return the borrows of some accounts that have a margin function of their own.
+    """Return the borrows of some accounts that have a margin function of their own: not those of the settle asset.
 
     Parameters
     ----------
@@ -274,12 +274,12 @@ def borrow_margins(accounts: Accounts, rows: Int, prices: Prices) -> list[Borrow
         By place of the account in ``rows``; margins in settle units, slopes per unit of the asset.
     """
     counts, markets = folded(prices).layout.spot_counts, len(prices.venue.markets.symbol)
-    columns, found = accounts.columns, []
+    columns, settle, found = accounts.columns, prices.venue.settle, []
     in_debt = accounts.balance_accounts()[columns.free < 0]
     for place in np.flatnonzero(np.isin(rows, in_debt)).tolist():
         for holding in exact.holdings(accounts, int(rows[place]), prices):
             k = holding.item
-            if holding.kind == "borrow" and not counts[k] & BORROWS:
+            if holding.kind == "borrow" and k != settle and not counts[k] & BORROWS:
                 with localcontext(Context(prec=60)):
                     function, step = 2 * (markets + k) + MMF, holding.notional * _STEP
                     margin, more, less = (

@@ -1,9 +1,10 @@
 """Margin of a single account in exact arithmetic, for accounts so near an edge that rounding would decide.
 
-Every float64 stands for the shortest decimal that reads back as it. Sums and products of those are exact in the 60
-digits used here; square roots and quotients are right to 60 digits. The value of an inverse contract is a quotient:
-where a venue has more than plain money, 100 digits are used and sums are rounded to 40 places, so that what is equal on
-paper stays equal.
+Every float64 stands for the shortest decimal that reads back as it, but the value of an option that follows from other
+data stands for itself. Sums and products of those are exact in the 60 digits used here; square roots and quotients are
+right to 60 digits. The value of an inverse contract is a quotient: where a venue has more than plain money, 100 digits
+are used and sums are rounded to 40 places, so that what is equal on paper stays equal. 100 digits are used for options
+too, whose values may have more than 60.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class _Figures:
             value = in_money
             if settle != venue.settle:
                 value = _context(venue).multiply(in_money, self.asset(int(settle)).price)
-            self._markets[m] = _Market(in_money, value, decimal(self._prices.mark[m]), decimal(venue.markets.step[m]))
+            self._markets[m] = _Market(in_money, value, _mark(self._prices, m), decimal(venue.markets.step[m]))
         return self._markets[m]
 
 
@@ -144,7 +145,7 @@ def difference(before: Decimal, after: Decimal) -> Decimal:
 
 
 def _context(venue: Venue) -> Context:
-    return _CONTEXT if venue.plain_money else _WIDE
+    return _CONTEXT if venue.plain_money and not venue.markets.has_options else _WIDE
 
 
 def _rounded(amount: Decimal, venue: Venue) -> Decimal:
@@ -163,9 +164,17 @@ def requirement(prices: Prices, margin_function: int, notional: Decimal, price: 
 
 def value_per_lot(prices: Prices, market: int) -> Decimal:
     """Signed value of a lot at the mark, in units of the market's settle asset."""
-    markets, mark = prices.venue.markets, decimal(prices.mark[market])
+    markets, mark = prices.venue.markets, _mark(prices, market)
     size = decimal(markets.exact_lot_size[market])
-    return _WIDE.divide(-size, mark) if markets.inverse[market] else _CONTEXT.multiply(size, mark)
+    return _WIDE.divide(-size, mark) if markets.inverse[market] else _context(prices.venue).multiply(size, mark)
+
+
+def _mark(prices: Prices, market: int) -> Decimal:
+    """Mark of a market; the value of an option that follows from other data is the float64 itself."""
+    venue, mark = prices.venue, float(prices.mark[market])
+    model = venue.scenario_model
+    by_model = venue.markets.is_option[market] and (model is None or model.price_source == "model")
+    return Decimal(mark) if by_model else decimal(mark)
 
 
 def price_per_lot(prices: Prices, market: int) -> Decimal:

@@ -52,7 +52,7 @@ def explain_margin(
         equity; orders have what resting orders add to the position's exposure and initial margin, leverage_limit has
         what the account's leverage limit adds.
 
-        With the scenario model, the column standalone_margin has what each position and borrow would need alone, and
+        With the scenario model, the column standalone_margin has what each position and balance would need alone, and
         the line hedging what the whole needs less; lines scenario have the loss of each group and the scenario that
         sets it, lines charge what each charge adds, orders what open orders add to the initial margin, and rest what no
         line has. With another margin model than the separable one, the line initial has

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,14 @@ from ..kernels.scenario_accounts import PortfolioLayout, ScenarioPrices
 from ..kernels.scenario_layouts import PortfolioColumns
 from ..kernels.sweep import CHUNK
 from ..market import Prices
-from ..scenario import Kind, Portfolios, Requirements, ScenarioTable
+from ..scenario import Kind, Parts, Portfolios, ScenarioTable
+from ..scenario.exact import parts as exact_parts
+from ..scenario.screening import taken
 from ..state import Accounts
 from ..venue import IMF, Venue
 from . import exact
 from .model import MODELS, MarginModel, folded
-from .scenario_view import exact_sizes, portfolios_of, with_orders
+from .scenario_view import exact_orders, exact_sizes, portfolios_of, with_orders
 
 if TYPE_CHECKING:
     from .._typing import Bool, Float, Int
@@ -115,22 +118,30 @@ class ScenarioMargin(MarginModel):
         self._fill(accounts, row, prices, portfolios, _equity(accounts, row, prices), figures, status)
 
     def liquidatable(self, accounts: Accounts, row: Int, prices: Prices) -> Bool:
-        """Return whether the maintenance margin ratio of each of some accounts is 1 or more, decided exactly."""
-        portfolios = _portfolios(accounts, row, prices)
-        figures, status = np.empty((4, len(row))), np.empty(len(row), np.uint8)
-        equity = _equity(accounts, row, prices)
-        self._fill(accounts, row, prices, portfolios, equity, figures, status, initial_too=False)
+        """Return whether the maintenance margin ratio of each of some accounts is 1 or more, decided exactly.
+
+        Only accounts that upper bounds of their requirement do not clear are computed.
+        """
+        portfolios, (equity, gross) = _portfolios(accounts, row, prices), _equity(accounts, row, prices)
+        room, found = np.empty(len(row)), np.zeros(len(row), bool)
+        kernels.room_of(row, equity, gross, accounts.columns, prices.folded(_without_parts), room)
+        left = table_of(prices).undecided(portfolios, room, threads=1)
+        if not len(left):
+            return found
+        figures, status = np.empty((4, len(left))), np.empty(len(left), np.uint8)
+        rest, money = taken(portfolios, left), (equity[left], gross[left])
+        self._fill(accounts, row[left], prices, rest, money, figures, status, initial_too=False)
         for n in np.flatnonzero(status == DOUBT).tolist():
-            status[n] = self.account(accounts, int(row[n]), prices).status
-        return np.not_equal(status, SAFE)
+            status[n] = self.account(accounts, int(row[left[n]]), prices).status
+        found[left] = np.not_equal(status, SAFE)
+        return found
 
     def account(self, accounts: Accounts, account: int, prices: Prices) -> exact.ExactMargin:
         """Return the margin of an account; it is split in proportion to the requirements of the positions alone."""
-        margin = exact.account_margin(accounts, account, prices)
-        figures = _Exact(accounts, account, prices, margin)
-        whole, exposure = figures.maintenance(), figures.exposure()
+        figures = ExactFigures(accounts, account, prices)
+        margin, whole, exposure = figures.margin, figures.maintenance, figures.exposure
         alone = {row: figures.alone(row) for row in figures.positions}
-        borrowed = {row: figures.borrow(row) for row in margin.borrowed}
+        borrowed = {row: figures.borrow(row) for row in figures.borrows}
         total = sum(alone.values()) + sum(borrowed.values())
         if not total:  # a minimum, or a loss of collateral: in proportion to the values of positions
             alone = {row: abs(Fraction(margin.value.get(row, 0))) for row in alone}
@@ -148,10 +159,9 @@ class ScenarioMargin(MarginModel):
 
     def covers_initial_margin(self, accounts: Accounts, account: int, prices: Prices) -> bool:
         """Return whether the initial margin ratio of an account is under 1, and its net equity not below 0."""
-        margin = exact.account_margin(accounts, account, prices)
-        figures = _Exact(accounts, account, prices, margin)
-        room = _rounded(Fraction(margin.equity) - figures.initial(), prices.venue)
-        return room > 0 or (not room and not figures.has_rows)
+        figures = ExactFigures(accounts, account, prices)
+        room = _rounded(Fraction(figures.margin.equity) - figures.initial, prices.venue)
+        return room > 0 or (not room and not figures.counts and not accounts.columns.open_orders[account])
 
     def largest_orders(self, accounts: Accounts, row: Int, market: int, prices: Prices) -> Int:
         """Return the largest bid and ask at the mark that the initial margin of each account allows.
@@ -182,7 +192,7 @@ class ScenarioMargin(MarginModel):
         figures: Float, status: npt.NDArray[np.uint8], initial_too: bool = True,
     ) -> None:  # fmt: skip
         """Fill the margins of some accounts from their portfolios and their equity, DOUBT where float64 is in doubt."""
-        needed = table_of(prices).requirements(portfolios, initial=initial_too, threads=1)
+        needed = table_of(prices).requirements(portfolios, initial=initial_too, worst=False, threads=1)
         net, exposure, initial, maintenance = figures
         kernels.margins_with_requirements(
             row, portfolios.span, portfolios.instrument, portfolios.size, *equity, needed.maintenance, needed.initial,
@@ -190,53 +200,77 @@ class ScenarioMargin(MarginModel):
         )  # fmt: skip
 
 
-class _Exact:
-    """Figures of one account in exact arithmetic, settle units; a float64 of the table is its binary value."""
+class ExactFigures:
+    """Figures of one account in exact arithmetic, settle units; a float64 of the table of record is its binary value.
 
-    def __init__(self, accounts: Accounts, account: int, prices: Prices, margin: exact.ExactMargin) -> None:
-        self.accounts, self.account, self.prices, self.margin = accounts, account, prices, margin
-        self.table, self.arrays, venue = table_of(prices), folded(prices), prices.venue
+    Parameters
+    ----------
+    accounts : Accounts
+        The state.
+    account : int
+        Account row.
+    prices : Prices
+        Complete prices of one instant.
+    """
+
+    def __init__(self, accounts: Accounts, account: int, prices: Prices) -> None:
+        self.margin = exact.account_margin(accounts, account, prices)
+        self.accounts, self.account, self.prices = accounts, account, prices
+        self.table, self.arrays = table_of(prices), folded(prices)
         self.rows, self.sizes = exact_sizes(accounts, account, self.arrays.layout, prices)
         lots = accounts.columns.lots
         self.positions = [row for row in accounts.positions_of(account) if lots[row]]  # an option may be worth nothing
-        self.has_rows = bool(self.positions or margin.borrowed or accounts.columns.open_orders[account])
+        self.borrows = list(self.margin.borrowed)
         self.numeraire = numeraire_price(prices)
-        self.settle = Fraction(venue.settle_quantum)
 
+    @property
+    def counts(self) -> bool:
+        """Whether the account has a position or a borrow: without, its maintenance margin is 0."""
+        return bool(self.positions or self.borrows)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Requirement of the portfolio without open orders, in the numeraire."""
+        return exact_parts(self.table, self.rows, self.sizes)
+
+    @cached_property
+    def initial_requirement(self) -> Fraction:
+        """Initial requirement of the portfolio with its open orders, in the numeraire."""
+        orders = exact_orders(self.accounts, self.account, self.prices)
+        return exact_parts(self.table, self.rows, self.sizes, orders).initial if orders else self.parts.initial
+
+    @property
     def maintenance(self) -> Fraction:
         """Requirement of the portfolio, and the margin functions of borrows."""
-        if not (self.positions or self.margin.borrowed):
+        if not self.counts:
             return Fraction(0)
-        required = Fraction(float(self._requirements().maintenance[0]))
-        return required * self.numeraire + sum((self.borrow(row) for row in self.functions()), Fraction(0))
+        functions = sum((self.borrow(row) for row in self.borrows if self.has_function(row)), Fraction(0))
+        return self.parts.maintenance * self.numeraire + functions
 
-    def _requirements(self) -> Requirements:
-        portfolio = _portfolios(self.accounts, np.array([self.account]), self.prices)
-        return self.table.requirements(portfolio, threads=1)
-
-    def functions(self) -> list[int]:
-        """Balance rows of the borrows that have a margin function of their own."""
-        counts, asset = self.arrays.layout.spot_counts, self.accounts.columns.asset
-        return [row for row in self.margin.borrowed if not counts[asset[row]] & kernels.BORROWS]
-
+    @property
     def initial(self) -> Fraction:
         """Initial requirement of the portfolio and margin functions of borrows; at least the maintenance margin."""
-        required = Fraction(float(self._requirements().initial[0])) * self.numeraire
-        for row in self.functions():
-            columns, markets = self.accounts.columns, len(self.prices.mark)
-            owed = exact.decimal(-int(columns.free[row]) * self.quantum(row))
-            function, price = 2 * (markets + int(columns.asset[row])) + IMF, self.prices.asset[columns.asset[row]]
-            required += Fraction(exact.requirement(self.prices, function, owed, exact.decimal(price)))
-        return max(required, self.maintenance())
+        columns, required = self.accounts.columns, self.initial_requirement * self.numeraire
+        for row in self.borrows:
+            if self.has_function(row):
+                k = int(columns.asset[row])
+                owed = exact.decimal(-int(columns.free[row]) * self.quantum(row))
+                function, price = 2 * (len(self.prices.mark) + k) + IMF, exact.decimal(self.prices.asset[k])
+                required += Fraction(exact.requirement(self.prices, function, owed, price))
+        return max(required, self.maintenance)
 
+    @property
     def exposure(self) -> Fraction:
         """Gross delta notional and borrows; at least a settle quantum where there is a position."""
-        columns, total = self.accounts.columns, Fraction(0)
-        for row in self.positions:
-            size = abs(int(columns.lots[row])) * self.prices.venue.markets.exact_lot_size[columns.market[row]]
-            total += size * Fraction(float(self.arrays.notional[columns.market[row]])) * self.settle
-        owed = -sum((int(columns.free[row]) * self.quantum(row) for row in self.margin.borrowed), Fraction(0))
-        return (max(total, self.settle) if self.positions else total) + owed
+        total = sum((self.delta_notional(row) for row in self.positions), Fraction(0))
+        free, least = self.accounts.columns.free, Fraction(self.prices.venue.settle_quantum)
+        owed = -sum((int(free[row]) * self.quantum(row) for row in self.borrows), Fraction(0))
+        return (max(total, least) if self.positions else total) + owed
+
+    def size(self, row: int) -> Fraction:
+        """Signed size of a position."""
+        m = int(self.accounts.columns.market[row])
+        return int(self.accounts.columns.lots[row]) * self.prices.venue.markets.exact_lot_size[m]
 
     def quantum(self, row: int) -> Fraction:
         """Settle units of a quantum of a balance."""
@@ -244,21 +278,39 @@ class _Exact:
         quantum = exact.decimal(self.prices.venue.assets.quantum[k])
         return Fraction(quantum) * Fraction(exact.decimal(self.prices.asset[k]))
 
+    def delta_notional(self, row: int) -> Fraction:
+        """Gross delta notional of a position."""
+        unit = Fraction(float(self.arrays.notional[self.accounts.columns.market[row]]))
+        return abs(self.size(row)) * unit * Fraction(self.prices.venue.settle_quantum)
+
     def alone(self, row: int) -> Fraction:
         """Requirement of a position alone."""
-        columns = self.accounts.columns
-        m, lots = int(columns.market[row]), int(columns.lots[row])
-        size = abs(lots) * self.prices.venue.markets.exact_lot_size[m]
-        return Fraction(float(self.arrays.alone[m, 0 if lots > 0 else 1])) * size * self.numeraire
+        size = self.size(row)
+        unit = self.arrays.alone[self.accounts.columns.market[row], 0 if size > 0 else 1]
+        return Fraction(float(unit)) * abs(size) * self.numeraire
+
+    def has_function(self, row: int) -> bool:
+        """Whether a borrow has a margin function: it is not of the settle asset, and no row of the portfolio."""
+        k = int(self.accounts.columns.asset[row])
+        return k != self.prices.venue.settle and not self.arrays.layout.spot_counts[k] & kernels.BORROWS
 
     def borrow(self, row: int) -> Fraction:
         """Requirement of a borrow alone."""
-        if row in self.functions():
+        if self.has_function(row):
             return Fraction(self.margin.borrowed[row])
         k = int(self.accounts.columns.asset[row])
+        if not self.arrays.layout.spot_counts[k] & kernels.BORROWS:
+            return Fraction(0)
         size = -int(self.accounts.columns.free[row]) * Fraction(exact.decimal(self.prices.venue.assets.quantum[k]))
-        alone = self.arrays.alone[len(self.prices.venue.markets.symbol) + k, 1]
-        return size * Fraction(float(alone)) * self.numeraire
+        return size * Fraction(float(self.arrays.alone[len(self.prices.mark) + k, 1])) * self.numeraire
+
+    def collateral(self, row: int) -> Fraction:
+        """Requirement of a balance alone, which is that of its row of the portfolio; 0 where nothing else is held."""
+        instrument = len(self.prices.mark) + int(self.accounts.columns.asset[row])
+        size = dict(zip(self.rows, self.sizes, strict=True)).get(instrument, Fraction(0))
+        if size <= 0 or not self.counts:
+            return Fraction(0)
+        return size * Fraction(float(self.arrays.alone[instrument, 0])) * self.numeraire
 
 
 def _status(prices: Prices, equity: Fraction, exposure: Fraction, maintenance: Fraction) -> int:
@@ -318,10 +370,8 @@ def _equity(accounts: Accounts, row: Int, prices: Prices) -> tuple[Float, Float]
 
 def _layout(venue: Venue, table: ScenarioTable) -> PortfolioLayout:
     """How positions and balances become rows of portfolios: of assets those that can change a requirement."""
-    arrays, moved = table.arrays, table.model.collateral_in_scenarios
     assets = slice(len(venue.markets.symbol), None)
-    in_scenarios = np.isin(venue.assets.symbol, moved) if isinstance(moved, tuple) else moved
-    counted = (arrays.underlying[assets] >= 0) & in_scenarios | (arrays.charge[assets] > 0.0).any(axis=1)
+    counted = table.arrays.moves_long[assets] | (table.arrays.charge[assets] > 0.0).any(axis=1)
     counts = np.where(counted, kernels.COLLATERAL, 0).astype(np.uint8)
     if table.model.borrow_margin == "scenario":
         counts |= kernels.BORROWS

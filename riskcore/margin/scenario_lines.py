@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from ..kernels.scenario_accounts import BORROWS
 from ..market import Prices
-from ..scenario import Portfolios, ScenarioModel, ScenarioTable
+from ..scenario import GroupPart, ScenarioTable
 from ..state import Accounts
 from . import exact
-from .model import folded, model_of
-from .scenario import numeraire_price, table_of
-from .scenario_view import portfolios_of
-
-_WITHOUT = "haircuts", "spreads", "minimum", "im_multiplier", "round_initial"
-"""Keys of a model that change a requirement after the losses of the groups, but for the contingencies."""
-
-_SMALL = 1e-9  # part of a margin below which a difference of two float64 is rounding
+from .scenario import ExactFigures
 
 
 def scenario_lines(
@@ -44,101 +32,89 @@ def scenario_lines(
     Returns
     -------
     list of dict
-        The lines of equity with the gross delta notional of positions, the functions of borrows, and what each has
-        alone; then those of the requirement: ``scenario`` by group, the charges, ``orders``, ``rest`` and ``hedging``.
+        The lines of equity with the gross delta notional of positions, the functions of borrows, and what each needs
+        alone; then those of the requirement: ``scenario`` by group, ``charge``, ``minimum``, ``orders``, ``rest`` and
+        ``hedging``.
     """
-    margin = model_of(prices.venue).account(accounts, account, prices)
-    figures, status = np.empty((4, 1)), np.empty(1, np.uint8)
-    model_of(prices.venue).estimate(accounts, np.array([account]), prices, figures, status)
+    figures = ExactFigures(accounts, account, prices)
     lines = [line for line in equity_lines if line["kind"] not in ("orders", "leverage_limit")]
-    alone = _fill_equity_lines(accounts, account, prices, lines)
-    lines += _requirement_lines(accounts, account, prices)
-    for name, target in (("maintenance_margin", figures[3, 0]), ("initial_margin", figures[2, 0])):
-        rest = exact.decimal(target) - sum((line.get(name, Decimal(0)) for line in lines), Decimal(0))
-        if abs(rest) > _SMALL * (1.0 + abs(target)):
-            lines.append({"kind": "rest", "item": name, name: rest})
-    lines.append({"kind": "hedging", "standalone_margin": margin.maintenance - alone})
+    needed, alone = _of_equity(figures, lines)
+    for part in figures.parts.groups:
+        needed += _of_group(part, figures)
+    of_orders = (figures.initial_requirement - figures.parts.initial) * figures.numeraire
+    if of_orders:
+        needed.append(_Line("orders", "", Fraction(0), of_orders))
+    rest = _Line(
+        "rest", "",
+        figures.maintenance - sum((line.maintenance for line in needed), Fraction(0)),
+        figures.initial - sum((line.initial for line in needed), Fraction(0)),
+    )  # fmt: skip
+    if rest.maintenance or rest.initial:
+        needed.append(rest)
+    lines += [line.columns for line in needed if line.kind]
+    lines.append({"kind": "hedging", "standalone_margin": exact.decimal(figures.maintenance - alone)})
     return lines
 
 
-def _fill_equity_lines(accounts: Accounts, account: int, prices: Prices, lines: list[dict[str, Any]]) -> Decimal:
-    """Give the lines of positions and borrows their exposure and what each needs alone; returns the sum of those."""
-    arrays, venue, total = folded(prices), prices.venue, Fraction(0)
-    price, quantum = numeraire_price(prices), Fraction(venue.settle_quantum)
-    holdings = (held for held in exact.holdings(accounts, account, prices) if held.kind != "cash")
+class _Line(NamedTuple):
+    """What a line adds to the margins, settle units; one without a kind is that of a borrow."""
+
+    kind: str
+    item: str
+    maintenance: Fraction
+    initial: Fraction
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The line as a row of the table."""
+        margins = {"initial_margin": exact.decimal(self.initial), "maintenance_margin": exact.decimal(self.maintenance)}
+        return {"kind": self.kind, "item": self.item or None} | margins
+
+
+def _of_equity(figures: ExactFigures, lines: list[dict[str, Any]]) -> tuple[list[_Line], Fraction]:
+    """Fill the lines of positions and borrows; returns the margin functions of borrows, and what all need alone."""
+    functions, total = [], Fraction(0)
+    holdings = (
+        held for held in exact.holdings(figures.accounts, figures.account, figures.prices) if held.kind != "cash"
+    )
     for line in lines:
         if line["kind"] not in ("collateral", "borrow", "position"):
             continue
-        held, own = next(holdings), line.pop("maintenance_margin", Decimal(0))
-        initial = line.pop("initial_margin", Decimal(0))
-        if held.kind == "position":
-            size = int(accounts.columns.lots[held.row]) * venue.markets.exact_lot_size[held.item]
-            line["exposure"] = exact.decimal(abs(size) * Fraction(float(arrays.notional[held.item])) * quantum)
-            need = abs(size) * Fraction(float(arrays.alone[held.item, 0 if size > 0 else 1])) * price
-        elif held.kind == "borrow" and arrays.layout.spot_counts[held.item] & BORROWS:
-            need = -Fraction(held.quantity) * Fraction(float(arrays.alone[len(prices.mark) + held.item, 1])) * price
-        elif held.kind == "borrow":
-            line |= {"initial_margin": initial, "maintenance_margin": own}
-            need = Fraction(own)
-        else:
-            continue
-        line["standalone_margin"] = exact.decimal(need)
-        total += need
-    return exact.decimal(total)
-
-
-def _requirement_lines(accounts: Accounts, account: int, prices: Prices) -> Iterator[dict[str, Any]]:
-    """Lines of the requirement: what each step of the model adds to those before."""
-    table, price = table_of(prices), numeraire_price(prices)
-    portfolio = portfolios_of(accounts, np.array([account]), folded(prices).layout, prices)
-    held = replace(portfolio, orders=None)
-    if not (held.size != 0.0).any() and portfolio.orders is None:
-        return
-
-    def line(kind: str, item: str, now: tuple[float, float], before: tuple[float, float]) -> dict[str, Any]:
-        maintenance, initial = (
-            exact.decimal((Fraction(a) - Fraction(b)) * price) for a, b in zip(now, before, strict=True)
+        held, initial, own = (
+            next(holdings),
+            line.pop("initial_margin", Decimal(0)),
+            line.pop("maintenance_margin", None),
         )
-        return {"kind": kind, "item": item, "initial_margin": initial, "maintenance_margin": maintenance}
-
-    content = table.model.to_dict()
-    charges = content.get("contingencies", [])
-    step = table.model.replace(contingencies=None, **dict.fromkeys(_WITHOUT))
-    base, before = _table_of(step, table), (0.0, 0.0)
-    for group in table.model.groups_of(table.instruments.underlyings):
-        part = _of_group(held, table, group.members)
-        if len(part.size):
-            found = base.requirements(part, threads=1)
-            names = ", ".join(table.instruments.underlyings[u] for u in group.members)
-            worst = int(found.worst[0])
-            scenario = step.rows[worst].name if worst >= 0 else "no loss"
-            now = float(found.maintenance[0]), float(found.initial[0])
-            yield line("scenario", f"{names}: {scenario}", now, (0.0, 0.0))
-    before = _needed(base, held)
-    changes = [("charge", row["kind"], {"contingencies": charges[: n + 1]}) for n, row in enumerate(charges)]
-    changes += [("charge", name, {name: content[name]}) for name in _WITHOUT if name in content]
-    for kind, item, change in changes:
-        step = step.replace(**change)
-        now = _needed(_table_of(step, table), held)
-        if now != before:
-            yield line(kind, item, now, before)
-        before = now
-    if portfolio.orders is not None:
-        yield line("orders", "", _needed(table, portfolio), before)
+        if held.kind == "position":
+            line["exposure"] = exact.decimal(figures.delta_notional(held.row))
+        elif held.kind == "borrow" and figures.has_function(held.row):
+            line |= {"initial_margin": initial, "maintenance_margin": own}
+            functions.append(_Line("", "", Fraction(own or 0), Fraction(initial)))
+        alone = {"position": figures.alone, "borrow": figures.borrow, "collateral": figures.collateral}[held.kind](
+            held.row
+        )
+        line["standalone_margin"] = exact.decimal(alone)
+        total += alone
+    return functions, total
 
 
-def _table_of(model: ScenarioModel, table: ScenarioTable) -> ScenarioTable:
-    return ScenarioTable.of(model, table.instruments, table.market)
+def _of_group(part: GroupPart, figures: ExactFigures) -> list[_Line]:
+    """Lines of a group: the loss that sets its requirement, its charges, and spread charges less credits."""
+    table, price = figures.table, figures.numeraire
+    charged = sum((charge.initial for charge in part.charges), part.spread)
+    initial = part.initial - charged
+    if part.initial == part.minimum:
+        initial = Fraction(exact.decimal(table.arrays.im_factor)) * part.initial_loss
+    amounts = [("scenario", _name(part, table), table.model.mm_factor * part.loss, initial)] if part.group >= 0 else []
+    amounts += [("charge", charge.kind, charge.maintenance, charge.initial) for charge in part.charges]
+    if part.spread:
+        amounts.append(("charge", "spreads", part.spread, part.spread))
+    return [_Line(kind, item, price * needed * figures.counts, price * more) for kind, item, needed, more in amounts]
 
 
-def _needed(table: ScenarioTable, portfolio: Portfolios) -> tuple[float, float]:
-    """Maintenance and initial requirement of one portfolio, numeraire."""
-    found = table.requirements(portfolio, threads=1)
-    return float(found.maintenance[0]), float(found.initial[0])
-
-
-def _of_group(portfolio: Portfolios, table: ScenarioTable, members: tuple[int, ...]) -> Portfolios:
-    """The rows of one portfolio that are of some underlyings."""
-    rows = np.isin(table.arrays.underlying[portfolio.instrument], members)
-    span = np.array([0, np.count_nonzero(rows)], np.uint32)
-    return Portfolios(span, portfolio.instrument[rows], portfolio.size[rows])
+def _name(part: GroupPart, table: ScenarioTable) -> str:
+    """Underlyings of a group, and the scenario that sets its loss."""
+    underlyings = table.instruments.underlyings
+    names = [underlyings[u] for u in table.model.groups_of(underlyings)[part.group].members]
+    scenarios = [scenario.name for scenario in table.model.rows]
+    return f"{', '.join(names)}: {[*scenarios, 'basis', 'no loss'][part.worst]}"

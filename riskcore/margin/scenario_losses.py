@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,8 +103,8 @@ class ScenarioLosses:
     scenarios: pd.DataFrame
     groups: tuple[str, ...]
     block: int
-    table: ScenarioTable = field(compare=False)
-    portfolios: Portfolios = field(compare=False)
+    table: ScenarioTable
+    portfolios: Portfolios
 
     def __repr__(self) -> str:
         """One line: accounts, scenarios, and the scenario that is the worst of most accounts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..kernels import scenario_accounts as kernels
 from ..kernels.scenario_accounts import PortfolioLayout
 from ..market import Prices
 from ..scenario import PortfolioOrders, Portfolios
+from ..scenario.screening import taken
 from ..state import Accounts
 from . import exact
 
@@ -96,6 +98,37 @@ def exact_sizes(
         sizes |= {markets + k: size for k, size in weighted.items() if size}
     order = sorted(sizes, key=lambda instrument: int(layout.rank[instrument]))
     return order, [sizes[instrument] for instrument in order]
+
+
+def exact_orders(accounts: Accounts, account: int, prices: Prices) -> list[tuple[int, Fraction, Fraction]]:
+    """Return the open orders of an account that are not reduce-only, exactly.
+
+    Parameters
+    ----------
+    accounts : Accounts
+        The state.
+    account : int
+        Account row.
+    prices : Prices
+        Complete prices of one instant.
+
+    Returns
+    -------
+    list of tuple
+        Instrument, signed size and limit of each order.
+    """
+    orders, markets = accounts.orders.columns, prices.venue.markets
+    if not accounts.columns.open_orders[account]:
+        return []
+    own = np.flatnonzero((orders.account == account) & (orders.lots > 0) & ~orders.reduce_only)
+    return [
+        (
+            int(orders.market[n]),
+            int(orders.side[n]) * int(orders.lots[n]) * markets.exact_lot_size[orders.market[n]],
+            int(orders.price[n]) * markets.tick[orders.market[n]],
+        )
+        for n in own.tolist()
+    ]
 
 
 def with_orders(portfolios: Portfolios, layout: PortfolioLayout, instrument: int) -> tuple[Portfolios, Int]:
@@ -205,16 +238,8 @@ def _of_rows(portfolios: Portfolios, row: Int) -> Portfolios:
                 orders.price[numbers],
             )
         return Portfolios(part, portfolios.instrument[rows], portfolios.size[rows], orders)
-    taken, index = _taken(span, row)
     if orders is not None:
-        of_orders, order = _taken(orders.span, row)
-        orders = PortfolioOrders(of_orders, orders.instrument[order], orders.size[order], orders.price[order])
-    return Portfolios(taken, portfolios.instrument[index], portfolios.size[index], orders)
-
-
-def _taken(span: npt.NDArray[np.uint32], row: Int) -> tuple[npt.NDArray[np.uint32], Int]:
-    """Spans of the rows of some accounts, taken together, and the numbers of those rows."""
-    first, count = span[row].astype(np.int64), (span[row + 1] - span[row]).astype(np.int64)
-    taken = np.zeros(len(row) + 1, np.int64)
-    np.cumsum(count, out=taken[1:])
-    return taken.astype(np.uint32), np.repeat(first - taken[:-1], count) + np.arange(taken[-1])
+        sizes = taken(Portfolios(orders.span, orders.instrument, orders.size), row)
+        limits = taken(Portfolios(orders.span, orders.instrument, orders.price), row)
+        orders = PortfolioOrders(sizes.span, sizes.instrument, sizes.size, limits.size)
+    return replace(taken(portfolios, row), orders=orders)

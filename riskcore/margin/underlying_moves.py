@@ -14,6 +14,7 @@ from .model import model_of
 
 _STEP, _HIGHEST = 0.01, 1_000.0  # step of the grid, and the largest factor of it
 _WIDTH, _STEPS = 1e-13, 100  # relative width of a bracket that is narrow enough, and steps to get there
+_ROUNDED = 1e-14  # part of a margin that a surplus may have by rounding
 _PER_THREAD = 2_000  # accounts that are worth a thread
 
 
@@ -66,8 +67,8 @@ class _Search:
         room = (venue.markets.max_price / prices.mark)[markets & ~venue.markets.is_option]
         self.highest = float(np.nanmin(room, initial=_HIGHEST)) * (1.0 - _WIDTH)
 
-    def surplus(self, factor: float, account: Int) -> Float:
-        """Net equity less maintenance margin of some accounts at a factor of the underlying."""
+    def figures(self, factor: float, account: Int) -> Float:
+        """Margins of some accounts at a factor of the underlying, as of `MarginModel.estimate`."""
         prices, figures, status = self.moved(factor), np.empty((4, len(account))), np.empty(len(account), np.uint8)
 
         def part(first: int, last: int) -> None:
@@ -75,7 +76,12 @@ class _Search:
             self.model.estimate(self.accounts, account[chunk], prices, figures[:, chunk], status[chunk])
 
         in_chunks(part, len(account), self.threads, _PER_THREAD)
-        return np.asarray(figures[0] - figures[3])
+        return figures
+
+    def surplus(self, factor: float, account: Int) -> Float:
+        """Net equity less maintenance margin of some accounts at a factor of the underlying."""
+        equity, _, _, maintenance = self.figures(factor, account)
+        return np.asarray(equity - maintenance)
 
     def moved(self, factor: float) -> Prices:
         """The prices at a factor of the underlying."""
@@ -111,8 +117,9 @@ class _Search:
                 break
             chord = end - at_end * (end - start) / (at_end - at_start)
             middle = (start + end) / 2.0 if step % 3 == 2 or not min(start, end) < chord < max(start, end) else chord
-            value = float(self.surplus(middle, account)[0])
-            if value == 0.0:
+            equity, _, _, maintenance = self.figures(middle, account)[:, 0].tolist()
+            value = equity - maintenance
+            if abs(value) <= _ROUNDED * maintenance:
                 return middle
             if (value > 0.0) == (at_end > 0.0):
                 end, at_end = middle, value

@@ -99,7 +99,8 @@ def largest_orders(
 ) -> pd.DataFrame:
     """Return the largest further bid and ask in a market with which each account's initial margin ratio stays under 1.
 
-    An order counts as a resting order: all bids of the market filling, or all asks, whichever is worse.
+    An order counts as a resting order: all bids of the market filling, or all asks, whichever is worse. With the
+    scenario model it is an order at the mark, which adds its loss to each scenario and never a gain.
 
     Parameters
     ----------

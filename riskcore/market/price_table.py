@@ -194,8 +194,8 @@ class PriceTable:
         if _are_ticks(marks):
             must_stand_alone({"indexes": indexes, "asset_prices": asset_prices, "open_interest": open_interest})
             return cls.of_ticks(venue, accounts, marks)
-        must_need_no_time(venue)
         marks = _wide("marks", marks)
+        must_need_no_time(venue)
 
         def rows(table: str, source: Any, symbols: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:
             if frames.is_frame(source):

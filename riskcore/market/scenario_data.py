@@ -308,10 +308,18 @@ def shocked(venue: Venue, scenario: ScenarioMarket, factor: Factors) -> Scenario
     Returns
     -------
     ScenarioMarket
-        The data; an average of the settlement window so far is known and stays.
+        The data; an average of the settlement window so far is known and stays. A mark by which the model prices an
+        option changes as the option's value by the model does, and not below 0.
     """
-    return replace(
+    instruments, model = venue.instruments, venue.scenario_model
+    after = replace(
         scenario,
         index=scenario.index * factor.underlying,
-        forward=scenario.forward * factor.underlying[venue.instruments.term_underlying],
+        forward=scenario.forward * factor.underlying[instruments.term_underlying],
     )
+    if model is None or model.price_source != "mark" or not venue.markets.has_options:
+        return after
+    by_value = replace(model, price_source="model")
+    before, then = (values_of_record(instruments, market, by_value) for market in (scenario, after))
+    mark = np.maximum(scenario.mark + (then - before), 0.0)
+    return replace(after, mark=np.where(np.isnan(before), scenario.mark, mark))

@@ -71,7 +71,7 @@ class Record:
 
     By symbol: value `V`, change `T` by scenario, shocked value (options), delta, the changes at the moves of a basis
     contingency, the loss of a theta charge, and the price that an order's limit is compared with, by scenario. By term:
-    the discounts `(d+, d-)`, the factor of the basis contingency and the rate of a roll charge.
+    the discounts `(d+, d-)`, the factor of the basis contingency. By figures of a roll charge and expiry: its rate.
     """
 
     value: dict
@@ -89,64 +89,85 @@ class Record:
 
 
 class Scenario(NamedTuple):
-    """A scenario, its numbers exact; `move` a number, or numbers by underlying; `ranges` instead: price scan ranges."""
+    """A scenario, its numbers exact; `moves`, `shifts` and `changes` by underlying, "others" being the rest.
 
-    move: Any
-    ranges: Fraction | None
+    `edge` is the edge of the range on the side of a tail, 0 inside the range.
+    """
+
+    moves: dict
+    shifts: dict
     vol: str
+    changes: dict
     weight: Fraction
     time: int
-    dampener: Fraction | None
+    dampener: Fraction
+    edge: Fraction
     coin_tail: bool
     probability: Fraction | None
     stress: bool
 
 
-def scenarios(model) -> list[Scenario]:
-    """The scenarios of a model in the order of their ids: those listed or the grid, then the tails."""
-    rows = list(model.get("scenarios", []))
+def scenarios(model, own=None) -> list[Scenario]:
+    """The scenarios of a model in the order of their ids: those listed, the grid, the tails; or a list of its `own`."""
+    if own is not None:
+        return [scenario for row in own for scenario in expanded(model, row, "kappa" in row)]
     grid = model.get("grid")
-    if grid:
-        size, steps = number(grid["range"]), int(grid["steps"])
-        for j in range(-steps, steps + 1):
-            rows += [{"move": size * j / steps, "vol": vol} for vol in grid["vols"]]
-    found = []
-    for row in rows + list(model.get("tails", [])):
-        vols = [row.get("vol", "same")]
-        if vols[0].startswith("larger_"):
-            vols = [vols[0].replace("larger", "points"), vols[0].replace("larger", "percent")]
-        move: Any = row.get("move", "0")
-        move = {u: number(x) for u, x in move.items()} if isinstance(move, dict) else number(move)
-        weight = number(row.get("weight", 1))
+    inner = list(model.get("scenarios", []))
+    for move in grid_moves(grid) if grid else []:
+        inner += [{"move": move, "vol": vol} for vol in grid.get("vols", ["same"])]
+    found = [scenario for row in inner for scenario in expanded(model, row, "kappa" in row)]
+    return found + [scenario for row in model.get("tails", []) for scenario in expanded(model, row, True)]
+
+
+def grid_moves(grid) -> list[Fraction]:
+    """The moves of a grid, from low to high."""
+    if "points" in grid:
+        low, high, last = number(grid["low"]), number(grid["high"]), int(grid["points"]) - 1
+        return [low + (high - low) * k / last for k in range(last + 1)]
+    size, steps = number(grid["range"]), int(grid["steps"])
+    return [size * j / steps for j in range(-steps, steps + 1)]
+
+
+def expanded(model, row, is_tail: bool) -> list[Scenario]:
+    """The scenarios of a row: "larger" is one of points and one of percent; a tail keeps its move everywhere."""
+    vols, move = [row.get("vol", "same")], row.get("move", "0")
+    if vols[0].startswith("larger_"):
+        vols = [vols[0].replace("larger", "points"), vols[0].replace("larger", "percent")]
+    edge, size = ZERO, model.get("range", (model.get("grid") or {}).get("range"))
+    weight = number(row.get("weight", 1))
+    if isinstance(move, dict):
+        moves = {u: number(x) for u, x in move.items()}
+    else:
+        factors = {"others": 1} | ({} if is_tail else model.get("moves", {}))
+        moves = {u: number(move) * number(factor) for u, factor in factors.items()}
+        if is_tail and size is not None and abs(number(move)) > number(size):
+            edge = number(size) if number(move) > 0 else -number(size)
         if "kappa" in row:
-            weight = number(row["kappa"]) * number(grid["range"]) / abs(move)
-        found += [
-            Scenario(
-                move=move,
-                ranges=number(row["ranges"]) if "ranges" in row else None,
-                vol=vol,
-                weight=weight,
-                time=int(number(row.get("hours", 0)) * HOUR),
-                dampener=number(row["dampener"]) if "dampener" in row else None,
-                coin_tail=bool(row.get("coin_tail", False)),
-                probability=number(row["probability"]) if "probability" in row else None,
-                stress=row.get("set") == "stress",
-            )
-            for vol in vols
-        ]
-    return found
+            weight = number(row["kappa"]) * number(size) / abs(number(move))
+    dampener = (abs(number(move)) / abs(edge) - 1) * number(model.get("dampener", 0)) if edge else ZERO
+    shifts = {u: number(row.get("ranges", 0)) * number(x) for u, x in model.get("scan_range", {}).items()}
+    change = row.get("vol_change", "0")
+    return [
+        Scenario(
+            moves=moves,
+            shifts=shifts,
+            vol=vol,
+            changes={u: number(x) for u, x in (change if isinstance(change, dict) else {"others": change}).items()},
+            weight=weight,
+            time=int(number(row.get("hours", 0)) * HOUR),
+            dampener=number(row["dampener"]) if "dampener" in row else dampener,
+            edge=edge,
+            coin_tail=bool(row.get("coin_tail")) and edge != 0,
+            probability=number(row["probability"]) if "probability" in row else None,
+            stress=row.get("set") == "stress",
+        )
+        for vol in vols
+    ]
 
 
-def initial_model(model):
-    """The model with the scenarios of the initial requirement, if it has a set of their own."""
-    return {**model, "scenarios": model["im_scenarios"], "grid": None, "tails": []}
-
-
-def move_of(model, scenario: Scenario, underlying) -> Fraction:
-    """Relative move of an underlying in a scenario."""
-    if isinstance(scenario.move, dict):
-        return scenario.move[underlying]
-    return scenario.move * number(model.get("moves", {}).get(underlying, 1))
+def of_underlying(figures: dict, underlying) -> Fraction:
+    """A figure of an underlying: its own, or that of the others."""
+    return figures[underlying] if underlying in figures else figures.get("others", ZERO)
 
 
 def in_coin(model) -> bool:
@@ -165,9 +186,10 @@ def underlying_of(model, instrument: Instrument):
     return model.get("collateral_underlying", {}).get(instrument.symbol, instrument.underlying)
 
 
-def charges(model, kind: str) -> list[dict]:
-    """The charges of one kind."""
-    return [row for row in model.get("contingencies", []) if row["kind"] == kind]
+def charges(model, kind: str, *underlying) -> list[dict]:
+    """The charges of one kind, or those of them that concern an underlying."""
+    rows = [row for row in model.get("contingencies", []) if row["kind"] == kind]
+    return [row for row in rows if not underlying or concerns(row, *underlying)]
 
 
 # ---- Prices and volatilities
@@ -214,12 +236,14 @@ def table_at(days: float, points) -> float:
     return points[-1][1]
 
 
-def shocked_volatility(model, vol: str, sigma: float, tau: float, log_strike: float) -> float:
+def shocked_volatility(model, vol: str, sigma: float, tau: float, log_strike: float, change: float = 0.0) -> float:
     """Volatility of an option in a scenario."""
     if vol == "same":
         return sigma
     if vol in ("linear", "abs"):
         return sigma * skew_multiplier(model["skew"], log_strike if vol == "linear" else abs(log_strike), tau, vol)
+    if vol in ("relative", "absolute"):
+        return max(0.0, sigma * (1 + change) if vol == "relative" else sigma + change)
     shock, days = model["vol_shock"], 365 * tau
     if vol.startswith("points"):
         points = table_at(days, shock["points"])
@@ -287,19 +311,26 @@ def discounts(model, rate: float, tau: float) -> tuple[float, float]:
     return above, min(1 / discount_factor(model, rate, tau), below)
 
 
-def option_value(
-    model, tick: Tick, option: Instrument, move=ZERO, vol: str = "same", later: int = 0, ranges=None
-) -> float:
-    """Value of one unit of an option after a move of the price, a shock of the volatility, and some time."""
+class Shock(NamedTuple):
+    """What changes in a scenario for an option: price, volatility, time."""
+
+    move: Fraction = ZERO
+    shift: Fraction = ZERO
+    vol: str = "same"
+    change: Fraction = ZERO
+    later: int = 0
+
+
+def option_value(model, tick: Tick, option: Instrument, shock: Shock) -> float:
+    """Value of one unit of an option after a shock."""
     fixed, variable = parts_of_forward(model, tick, option.underlying, option.expiry)
-    forward = max(0.0, fixed + variable * float(1 + move))
-    if ranges is not None:
-        forward = max(0.0, fixed + variable + float(ranges))
+    forward = max(0.0, fixed + variable * float(1 + shock.move) + float(shock.shift))
     tau = float(years(tick, option.expiry))
     log_strike = math.log(option.strike / (fixed + variable))
-    sigma = shocked_volatility(model, vol, float(tick.volatility[option.symbol]), tau, log_strike)
-    left = float(Fraction(max(0, option.expiry - tick.time - later), YEAR))
-    discount = discount_factor(model, rate_of(model, tick, option.underlying, option.expiry), left)
+    sigma = float(tick.volatility[option.symbol])
+    sigma = shocked_volatility(model, shock.vol, sigma, tau, log_strike, float(shock.change))
+    left = float(Fraction(max(0, option.expiry - tick.time - shock.later), YEAR))
+    discount = discount_factor(model, rate_of(model, tick, option.underlying, option.expiry), tau)
     value = black76(option.right, forward, float(option.strike), sigma, left, discount)
     return value / forward if in_coin(model) and forward else value
 
@@ -309,15 +340,16 @@ def linear_change(model, tick: Tick, instrument: Instrument, scenario: Scenario)
     underlying = underlying_of(model, instrument)
     if instrument.kind == "SPOT" and (underlying is None or not shocked_by(model, instrument.symbol)):
         return ZERO
-    price = number(tick.mark[instrument.symbol])
-    if scenario.ranges is not None:
-        index = number(tick.index[underlying])
-        move = (
-            scenario.ranges * number(model["scan_range"][underlying]) / (price if instrument.kind in LINEAR else index)
-        )
-    else:
-        move = move_of(model, scenario, underlying)
+    base = number(tick.index[underlying] if instrument.kind == "SPOT" else tick.mark[instrument.symbol])
+    base = base_of(model, tick, instrument) if instrument.kind in INVERSE else base
+    move = of_underlying(scenario.moves, underlying) + of_underlying(scenario.shifts, underlying) / base
     return linear_move(model, tick, instrument, move)
+
+
+def base_of(model, tick: Tick, instrument: Instrument) -> Fraction:
+    """The price at which quote units of an inverse contract are counted in base units."""
+    at_index = model.get("inverse_base", "mark") == "index"
+    return number(tick.index[instrument.underlying] if at_index else tick.mark[instrument.symbol])
 
 
 def linear_move(model, tick: Tick, instrument: Instrument, move: Fraction) -> Fraction:
@@ -325,7 +357,7 @@ def linear_move(model, tick: Tick, instrument: Instrument, move: Fraction) -> Fr
     price, index = number(tick.mark[instrument.symbol]), number(tick.index.get(underlying_of(model, instrument), 0))
     if instrument.kind not in INVERSE:
         return price * move
-    base = index if model.get("inverse_base", "mark") == "index" else price
+    base = base_of(model, tick, instrument)
     return move / (1 + move) / base if in_coin(model) else index * move / base
 
 
@@ -334,7 +366,7 @@ def value_of(model, tick: Tick, instrument: Instrument):
     if instrument.kind == "OPTION":
         if model.get("price_source", "model") == "mark":
             return float(tick.mark[instrument.symbol])
-        return option_value(model, tick, instrument)
+        return option_value(model, tick, instrument, Shock())
     price = number(tick.mark[instrument.symbol])
     if instrument.kind not in INVERSE:
         return price
@@ -344,29 +376,30 @@ def value_of(model, tick: Tick, instrument: Instrument):
 def delta_of(model, tick: Tick, instrument: Instrument):
     """Base units that one unit of an instrument stands for."""
     if instrument.kind in INVERSE:
-        base = "index" if model.get("inverse_base", "mark") == "index" else "mark"
-        return 1 / number(tick.index[instrument.underlying] if base == "index" else tick.mark[instrument.symbol])
+        return 1 / base_of(model, tick, instrument)
     if instrument.kind != "OPTION":
-        return ONE
+        of_spot = model.get("forward_source") == "spot" and instrument.kind in LINEAR
+        return number(tick.mark[instrument.symbol]) / number(tick.index[instrument.underlying]) if of_spot else ONE
     underlying, expiry = instrument.underlying, instrument.expiry
     tau = float(years(tick, expiry))
     discount = discount_factor(model, rate_of(model, tick, underlying, expiry), tau)
     forward = float(sum(parts_of_forward(model, tick, underlying, expiry)))
     sigma = float(tick.volatility[instrument.symbol])
-    return delta76(instrument.right, forward, float(instrument.strike), sigma, tau, discount)
+    delta = delta76(instrument.right, forward, float(instrument.strike), sigma, tau, discount)
+    return delta - option_value(model, tick, instrument, Shock()) if in_coin(model) else delta
 
 
 def option_change(model, tick: Tick, option: Instrument, scenario: Scenario) -> float:
     """Change of the value of one unit of an option in a scenario; a skew scenario leaves the price where it is."""
-    skewed = scenario.vol in ("linear", "abs")
-    ranges = None
-    if scenario.ranges is not None:
-        ranges, move = scenario.ranges * number(model["scan_range"][option.underlying]), ZERO
-    else:
-        move = ZERO if skewed else move_of(model, scenario, option.underlying)
-    change = option_value(model, tick, option, move, scenario.vol, scenario.time, ranges) - value_of(
-        model, tick, option
+    u, skewed = option.underlying, scenario.vol in ("linear", "abs")
+    shock = Shock(
+        move=ZERO if skewed else of_underlying(scenario.moves, u),
+        shift=ZERO if skewed else of_underlying(scenario.shifts, u),
+        vol=scenario.vol,
+        change=of_underlying(scenario.changes, u),
+        later=scenario.time,
     )
+    change = option_value(model, tick, option, shock) - value_of(model, tick, option)
     if model.get("window", "average") == "scale":
         window = int(number(model.get("window_seconds", 1800)) * 10**9)
         change *= min(1.0, max(0, option.expiry - tick.time) / window)
@@ -376,7 +409,7 @@ def option_change(model, tick: Tick, option: Instrument, scenario: Scenario) -> 
 def record(model, instruments: list[Instrument], tick: Tick) -> Record:
     """The table of record of a tick: options in float64, the others exact."""
     found = Record({}, {}, {}, {}, {}, {}, {}, {}, {})
-    rows, wide = scenarios(model), scenarios(initial_model(model)) if model.get("im_scenarios") else []
+    rows, wide = scenarios(model), scenarios(model, model.get("im_scenarios") or [])
     for each in instruments:
         name, option = each.symbol, each.kind == "OPTION"
         found.value[name] = value = value_of(model, tick, each)
@@ -386,22 +419,23 @@ def record(model, instruments: list[Instrument], tick: Tick) -> Record:
         found.initial_change[name] = [change(model, tick, each, scenario) for scenario in wide]
         if not option:
             continue
-        for charge in charges(model, "basis"):
-            moves = (number(charge["up"]), number(charge["down"]))
+        value = option_value(model, tick, each, Shock())
+        for charge in charges(model, "basis", each.underlying):
             factor = number(model.get("moves", {}).get(each.underlying, 1))
-            found.basis[name] = tuple(option_value(model, tick, each, move * factor) - value for move in moves)
+            moves = (number(charge["up"]) * factor, number(charge["down"]) * factor)
+            found.basis[name] = tuple(option_value(model, tick, each, Shock(move)) - value for move in moves)
         for charge in charges(model, "theta"):
             later = int(number(charge["hours"]) * HOUR)
-            found.theta[name] = option_value(model, tick, each, later=later) - value
+            found.theta[name] = option_value(model, tick, each, Shock(later=later)) - value
     for underlying, expiry in {(each.underlying, each.expiry) for each in instruments if each.expiry}:
         tau = years(tick, expiry)
         if model.get("discount") and (underlying, expiry) in tick.terms:
             found.discount[underlying, expiry] = discounts(model, rate_of(model, tick, underlying, expiry), float(tau))
-        for charge in charges(model, "basis"):
+        for charge in charges(model, "basis", underlying):
             found.basis_factor[underlying, expiry] = number(charge["add"]) + number(charge["mult"]) * tau
         for charge in charges(model, "roll"):
-            growth = math.exp(float(number(charge.get("annual", 0))) * float(tau)) - 1
-            found.roll_rate[underlying, expiry] = max(float(number(charge["rate"])), growth)
+            least, annual = number(charge["rate"]), number(charge.get("annual", 0))
+            found.roll_rate[least, annual, expiry] = max(float(least), math.exp(float(annual) * float(tau)) - 1)
     return found
 
 
@@ -409,10 +443,11 @@ def record(model, instruments: list[Instrument], tick: Tick) -> Record:
 
 
 class Group(NamedTuple):
-    """A group of underlyings of an account: losses `y` by scenario, worst loss, charges, requirements."""
+    """A group of underlyings: changes `y` by scenario, basis candidate, worst loss, charges, requirements."""
 
     underlyings: tuple
     y: list
+    basis: Fraction | None
     loss: Fraction
     worst: int
     initial_loss: Fraction
@@ -442,10 +477,13 @@ class Account(NamedTuple):
 def groups_of(model, underlyings: list[str]) -> list[tuple[tuple, Fraction | None]]:
     """The groups of underlyings in order, those in no group last, each with the share of gains that it counts."""
     found: list[tuple[tuple, Fraction | None]] = []
-    left = list(underlyings)
-    for row in model.get("groups", []):
-        members = list(left) if row["underlyings"] == "all" else [u for u in left if u in row["underlyings"]]
-        share = number(row.get("alpha", 1)) if row.get("rule") == "groups" else None
+    left, rows = list(underlyings), model.get("groups", [])
+    named = [u for row in rows if row["underlyings"] != "all" for u in row["underlyings"]]
+    for row in rows:
+        members = [u for u in left if (u not in named if row["underlyings"] == "all" else u in row["underlyings"])]
+        if row.get("rule") == "separate" or not members:
+            continue
+        share = number(row["alpha"]) if "alpha" in row else None
         found.append((tuple(members), share))
         left = [u for u in left if u not in members]
     return found + [((u,), None) for u in left]
@@ -475,6 +513,8 @@ class Book:
 
     def base_units(self, instrument: Instrument) -> Fraction:
         """Signed base units of a position in an instrument that is no option."""
+        if instrument.kind not in INVERSE:
+            return self.size[instrument.symbol]
         return self.size[instrument.symbol] * Fraction(delta_of(self.model, self.tick, instrument))
 
     def delta(self, instrument: Instrument) -> Fraction:
@@ -507,43 +547,51 @@ def change_of_underlying(book: Book, rows, change, s: int, underlying: str, with
     if with_orders:
         for each, size, limit in book.orders:
             if underlying_of(model, each) == underlying:
-                paid = limit if each.kind not in INVERSE else limit_value(book, each, limit)
                 price = Fraction(book.record.value[each.symbol]) + Fraction(change[each.symbol][s])
-                total += min(ZERO, size * (price - paid))
-    if scenario.coin_tail:
-        move, edge = move_of(model, scenario, underlying), number(model["grid"]["range"])
-        total *= (1 + move) / (1 + (edge if move > 0 else -edge))
+                total += min(ZERO, size * (price - paid_at(book, each, limit, scenario)))
+    if scenario.coin_tail and in_coin(model):
+        total *= (1 + of_underlying(scenario.moves, underlying)) / (1 + scenario.edge)
     return total * scenario.weight
 
 
-def limit_value(book: Book, instrument: Instrument, limit: Fraction) -> Fraction:
-    """Value of one unit of an inverse contract at a limit."""
-    return -1 / limit if in_coin(book.model) else -number(book.tick.index[instrument.underlying]) / limit
+def paid_at(book: Book, instrument: Instrument, limit: Fraction, scenario: Scenario) -> Fraction:
+    """What one unit costs at a limit; the coin that an inverse contract gains or loses has its shocked price."""
+    if instrument.kind == "OPTION":
+        return limit * number(book.tick.index[instrument.underlying]) if in_dollars(book, instrument) else limit
+    if instrument.kind not in INVERSE:
+        return limit
+    if in_coin(book.model):
+        return -1 / limit
+    underlying = underlying_of(book.model, instrument)
+    coin = number(book.tick.index[underlying]) * (1 + of_underlying(scenario.moves, underlying))
+    coin += of_underlying(scenario.shifts, underlying)
+    price = number(book.tick.mark[instrument.symbol])
+    return Fraction(book.record.value[instrument.symbol]) - coin * (1 / limit - 1 / price)
 
 
-def damped(book: Book, scenario: Scenario, underlying: str, x: Fraction) -> Fraction:
-    """Step 5: the dampener of a tail."""
+def in_dollars(book: Book, option: Instrument) -> bool:
+    """Whether an option is priced in the coin and the requirement is not."""
+    return option.coin and not in_coin(book.model)
+
+
+def damped(book: Book, scenario: Scenario, underlying, x: Fraction) -> Fraction:
+    """Step 5: the dampener of a tail, an amount of the quote unit."""
     amount = scenario.dampener
-    if amount is None:
-        amount, grid = ZERO, book.model.get("grid")
-        if grid and number(book.model.get("dampener", 0)):
-            edge, move = number(grid["range"]), move_of(book.model, scenario, underlying)
-            if abs(move) > edge:
-                amount = (abs(move) / edge - 1) * number(book.model["dampener"])
-                if in_coin(book.model):
-                    amount /= (1 + (edge if move > 0 else -edge)) * number(book.tick.index[underlying])
+    if in_coin(book.model):
+        amount /= (1 + scenario.edge) * number(book.tick.index[underlying])
     size = max(ZERO, abs(x) - amount)
     return size if x > 0 else -size
 
 
-def counted(model, share, x: Fraction) -> Fraction:
-    """Step 6: the part of a gain that counts."""
-    offset = model.get("offset") or {}
+def counted(book: Book, share, underlying, x: Fraction) -> Fraction:
+    """Step 6: the part of a gain that counts; the cap is an amount of the quote unit."""
+    offset = book.model.get("offset") or {}
     share = number(offset.get("alpha", 1)) if share is None else share
     if x < 0:
         return x
     cap = offset.get("cap")
-    return share * x if cap is None else min(share * x, number(cap))
+    price = number(book.tick.index[underlying]) if in_coin(book.model) else 1
+    return share * x if cap is None else min(share * x, number(cap) / price)
 
 
 def group_changes(book: Book, rows, change, members, share, with_orders: bool) -> list[Fraction]:
@@ -553,7 +601,7 @@ def group_changes(book: Book, rows, change, members, share, with_orders: bool) -
         total = ZERO
         for underlying in members:
             x = change_of_underlying(book, rows, change, s, underlying, with_orders)
-            total += counted(book.model, share, damped(book, scenario, underlying, x))
+            total += counted(book, share, underlying, damped(book, scenario, underlying, x))
         totals.append(total)
     return totals
 
@@ -564,7 +612,7 @@ def basis_candidate(book: Book, members) -> Fraction | None:
         return None
     total = ZERO
     for underlying in members:
-        options = book.of(underlying, "OPTION")
+        options = book.of(underlying, "OPTION") if charges(book.model, "basis", underlying) else []
         for expiry in {each.expiry for each in options}:
             sums = [ZERO, ZERO]
             for each in options:
@@ -627,7 +675,7 @@ def measured(model, rows, y: list, basis: Fraction | None) -> tuple[Fraction, in
             loss = (1 - share) * loss + share * found[1][0]
         if basis is not None and -basis >= loss:
             loss, worst = -basis, len(y)
-        if loss <= 0:
+        elif loss <= 0:
             loss, worst = ZERO, -1
     return loss * (1 + number(measure.get("buffer", 0))), worst
 
@@ -637,7 +685,8 @@ def measured(model, rows, y: list, basis: Fraction | None) -> tuple[Fraction, in
 
 def concerns(charge, underlying) -> bool:
     """Whether a charge is made for an underlying."""
-    return charge.get("underlyings") is None or underlying in charge["underlyings"]
+    listed = charge.get("underlyings")
+    return underlying not in charge.get("except_for", ()) and (listed is None or underlying in listed)
 
 
 def notional_charge(book: Book, charge, underlying) -> Fraction:
@@ -645,8 +694,10 @@ def notional_charge(book: Book, charge, underlying) -> Fraction:
     amount = ZERO
     for each in book.of(underlying, *charge_kinds(charge)):
         at_mark = charge.get("at") == "mark" or each.kind == "SPOT"
-        at_index = book.base_units(each) * book.index(underlying)
-        amount += abs(book.size[each.symbol] * notional_of_one(book, each) if at_mark else at_index)
+        if at_mark:
+            amount += abs(book.size[each.symbol] * notional_of_one(book, each))
+        else:
+            amount += abs(book.base_units(each)) * book.index(underlying)
     return number(charge["rate"]) * amount
 
 
@@ -693,7 +744,7 @@ def confidence_charge(book: Book, charge, underlying) -> Fraction:
         least = min(number(each) for each in confidences)
         return (1 - least) * number(charge["factor"]) if least < number(charge["threshold"]) else ZERO
 
-    spot = tick.confidence.get(underlying, 1)
+    spot = tick.confidence.get(underlying, 1)  # of a balance that has no underlying only its own confidence counts
     perpetual = tick.perpetual_confidence.get(underlying, 1)
     perpetuals, total = book.of(underlying, *PERPETUAL), ZERO
     for each in perpetuals:
@@ -721,8 +772,8 @@ def roll_charge(book: Book, charge, underlying) -> Fraction:
     """A rate of the net delta of each expiry, which grows with the time to it."""
     total = ZERO
     for expiry, delta in deltas_by_expiry(book, underlying).items():
-        rate = Fraction(book.record.roll_rate[underlying, expiry]) if expiry else number(charge["rate"])
-        total += abs(delta) * rate
+        least, annual = number(charge["rate"]), number(charge.get("annual", 0))
+        total += abs(delta) * (Fraction(book.record.roll_rate[least, annual, expiry]) if expiry else least)
     return total * book.index(underlying)
 
 
@@ -756,19 +807,18 @@ def delta_shock_charge(book: Book, charge, underlying) -> Fraction:
     return share * net * book.index(underlying)
 
 
-def theta_charge(book: Book, charge, underlying) -> Fraction:
-    """What the time value loses in some hours."""
-    options = book.of(underlying, "OPTION")
+def theta_charge(book: Book, members) -> Fraction:
+    """What the time value of the options of a group loses in some hours."""
+    options = [each for underlying in members for each in book.of(underlying, "OPTION")]
     gain = sum((book.size[each.symbol] * Fraction(book.record.theta[each.symbol]) for each in options), ZERO)
     return max(ZERO, -gain)
 
 
-def funding_charge(book: Book, charge, underlying) -> Fraction:
-    """The next funding payment of all perpetuals, if it is to be paid."""
-    paid = ZERO
-    for each in book.of(underlying, *PERPETUAL):
-        paid += book.size[each.symbol] * number(book.tick.funding.get(each.symbol, 0))
-    return max(ZERO, paid)
+def funding_charge(book: Book, members) -> Fraction:
+    """The next funding payment of all perpetuals of a group, if it is to be paid."""
+    held = [each for underlying in members for each in book.of(underlying, *PERPETUAL)]
+    paid = (book.size[each.symbol] * number(book.tick.funding.get(each.symbol, 0)) for each in held)
+    return max(ZERO, sum(paid, ZERO))
 
 
 def fee_charge(book: Book, charge, underlying) -> Fraction:
@@ -800,11 +850,10 @@ CHARGES = {
     "roll": roll_charge,
     "spread_delta": spread_delta_charge,
     "delta_shock": delta_shock_charge,
-    "theta": theta_charge,
-    "funding": funding_charge,
     "fee": fee_charge,
     "gamma": gamma_charge,
 }
+CHARGES_OF_GROUPS = {"theta": theta_charge, "funding": funding_charge}
 
 
 def delta_floor(book: Book, members, with_orders: bool) -> Fraction:
@@ -863,6 +912,77 @@ def least(book: Book, members) -> Fraction:
     return tiered(raw, rule["brackets"]) if rule.get("brackets") else raw
 
 
+# ---- Spreads
+
+
+def tier_of(model, tick: Tick, expiry: int) -> int:
+    """The tier of an expiry by its days; a perpetual's is the first."""
+    days = Fraction(max(0, expiry - tick.time), DAY)
+    return sum(days > number(last) for last in model["spreads"].get("tiers", []))
+
+
+def intra_charge(book: Book, underlying) -> Fraction:
+    """Charges on offsetting deltas of two tiers, in the order of the rows."""
+    deltas: dict[int, Fraction] = {}
+    for expiry, delta in deltas_by_expiry(book, underlying).items():
+        tier = tier_of(book.model, book.tick, expiry)
+        deltas[tier] = deltas.get(tier, ZERO) + delta
+    total = ZERO
+    for row in book.model["spreads"].get("intra", []):
+        legs = [(leg["tier"], number(leg.get("delta", 1))) for leg in row["legs"]]
+        held = [deltas.get(tier, ZERO) for tier, _ in legs]
+        if row["underlying"] == underlying and min(held) < 0 < max(held):
+            count = min(abs(deltas[tier]) / each for tier, each in legs)
+            total += count * number(row["charge"])
+            for tier, each in legs:
+                deltas[tier] -= count * each if deltas[tier] > 0 else -count * each
+    return total
+
+
+def price_risk(rows, y: list, worst: int, underlying) -> Fraction:
+    """What a worst loss is without its volatility and its time: means over the scenarios of one price move."""
+
+    def mean(move, shift) -> Fraction:
+        alike = [
+            -y[s]
+            for s, row in enumerate(rows)
+            if (of_underlying(row.moves, underlying), of_underlying(row.shifts, underlying)) == (move, shift)
+        ]
+        return sum(alike, ZERO) / len(alike) if alike else ZERO
+
+    if worst < 0:
+        return ZERO
+    active = rows[worst]
+    moved = mean(of_underlying(active.moves, underlying), of_underlying(active.shifts, underlying))
+    return moved - mean(ZERO, ZERO)
+
+
+def inter_credits(book: Book, risks: dict) -> dict:
+    """Credits by underlying for offsetting net deltas of several, in the order of the rows; `risks`: price risk."""
+    net = {u: net_delta(book, u)[0] for u in risks}
+    left, credits = dict(net), dict.fromkeys(risks, ZERO)
+    for row in book.model["spreads"].get("inter", []):
+        legs = [(leg["underlying"], leg.get("side", "A"), number(leg.get("delta", 1))) for leg in row["legs"]]
+        signs = {(side == "A") == (left.get(u, ZERO) > 0) for u, side, _ in legs}
+        if len(signs) > 1 or not all(left.get(u) for u, _, _ in legs):
+            continue
+        count = min(abs(left[u]) / each for u, _, each in legs)
+        for u, _, each in legs:
+            credits[u] += count * each * risks[u] / abs(net[u]) * number(row["rate"])
+            left[u] -= count * each if left[u] > 0 else -count * each
+    return credits
+
+
+def short_minimum(book: Book, underlying) -> Fraction:
+    """The least requirement of short options."""
+    shorts = [
+        sum((max(ZERO, -book.size[each.symbol]) for each in book.of(underlying, "OPTION") if each.right == right), ZERO)
+        for right in "CP"
+    ]
+    counted_ = sum(shorts) if book.model["spreads"].get("som_count", "larger") == "sum" else max(shorts)
+    return number(book.model["spreads"].get("short_option_minimum", 0)) * counted_
+
+
 # ---- All of it
 
 
@@ -872,7 +992,7 @@ def haircuts(book: Book, members, level: str) -> Fraction:
     for each in book.held:
         rates = book.model.get("haircuts", {}).get(each.symbol)
         if each.kind == "SPOT" and rates and underlying_of(book.model, each) in members:
-            total += number(rates.get(level, 0)) * book.value(each)
+            total += number(rates.get(level, 0)) * max(ZERO, book.value(each))
     return total
 
 
@@ -880,11 +1000,23 @@ def group_charges(book: Book, members, level: str, scaled: bool) -> Fraction:
     """The charges of a group that enter the maintenance or only the initial requirement."""
     total = ZERO
     for charge in book.model.get("contingencies", []):
-        if charge["kind"] in CHARGES and charge.get("enters", "mm") == level and bool(charge.get("scaled")) == scaled:
-            for underlying in members:
-                if concerns(charge, underlying):
-                    total += CHARGES[charge["kind"]](book, charge, underlying)
+        if charge.get("enters", "mm") == level and bool(charge.get("scaled")) == scaled:
+            concerned = [underlying for underlying in members if concerns(charge, underlying)]
+            if charge["kind"] in CHARGES_OF_GROUPS:
+                total += CHARGES_OF_GROUPS[charge["kind"]](book, concerned)
+            elif charge["kind"] in CHARGES:
+                total += sum((CHARGES[charge["kind"]](book, charge, u) for u in concerned), ZERO)
     return total if scaled else total + haircuts(book, members, level)
+
+
+def asset_charges(book: Book, level: str, scaled: bool) -> Fraction:
+    """The charges of balances that have no underlying: they belong to the account."""
+    total = ZERO if scaled else haircuts(book, {None}, level)
+    for charge in charges(book.model, "notional") + charges(book.model, "confidence"):
+        entered = charge.get("enters", "mm") == level and bool(charge.get("scaled")) == scaled
+        if entered and charge.get("underlyings") is None:
+            total += CHARGES[charge["kind"]](book, charge, None)
+    return total
 
 
 def rounded(amount: Fraction, decimals) -> Fraction:
@@ -905,7 +1037,15 @@ def requirement(model, instruments: list[Instrument], tick: Tick, found: Record,
     mm_factor = number(model.get("mm_factor", 1))
     im_factor = number(model.get("im_factor", 1)) + depeg(model, tick)
     decimals, groups = model.get("round_worst"), []
-    for members, share in groups_of(model, [name for name in names if name is not None]):
+    listed = groups_of(model, [name for name in names if name is not None])
+    credits: dict = {}
+    if model.get("spreads"):
+        risks: dict = {}
+        for members, share in listed:
+            y = group_changes(book, rows, found.change, members, share, False)
+            risks |= {u: max(ZERO, price_risk(rows, y, worst_of(y, None)[1], u)) for u in members}
+        credits = inter_credits(book, risks)
+    for members, share in listed:
         basis = basis_candidate(book, members)
         y = group_changes(book, rows, found.change, members, share, False)
         loss, worst = measured(model, rows, y, basis)
@@ -918,16 +1058,27 @@ def requirement(model, instruments: list[Instrument], tick: Tick, found: Record,
         multiplied, plain = (group_charges(book, members, "mm", scaled) for scaled in (True, False))
         only_initial, more = (group_charges(book, members, "im", scaled) for scaled in (True, False))
         amount = mm_factor * (loss + multiplied) + plain
-        more += sum((fee_of_orders(book, row, u) for row in charges(model, "fee") for u in members), ZERO)
+        for row in charges(model, "fee"):
+            fees = sum((fee_of_orders(book, row, u) for u in members if concerns(row, u)), ZERO)
+            only_initial, more = (only_initial + fees, more) if row.get("scaled") else (only_initial, more + fees)
         initial = im_factor * (initial_loss + multiplied + only_initial) + plain + more
+        if model.get("spreads"):
+            spread = sum((intra_charge(book, u) - credits[u] for u in members), ZERO)
+            short = sum((short_minimum(book, u) for u in members), ZERO)
+            amount, initial = (max(x + spread, short, ZERO) for x in (amount, initial))
         if model.get("minimum") and model["minimum"].get("level", "group") == "group":
             amount, initial = (max(x, least(book, members)) for x in (amount, initial))
         groups.append(
-            Group(members, y, loss, worst, initial_loss, plain + multiplied, more + only_initial, amount, initial)
+            Group(
+                members, y, basis, loss, worst, initial_loss, plain + multiplied, more + only_initial, amount, initial
+            )
         )
-    amount = sum((each.requirement for each in groups), ZERO) + haircuts(book, {None}, "mm")
+    amount = sum((each.requirement for each in groups), ZERO)
     initial = sum((each.initial for each in groups), ZERO)
-    initial += haircuts(book, {None}, "mm") + haircuts(book, {None}, "im")
+    for level in ("mm", "im"):
+        scaled, plain = asset_charges(book, level, True), asset_charges(book, level, False)
+        amount += mm_factor * scaled + plain if level == "mm" else ZERO
+        initial += im_factor * scaled + plain
     if model.get("minimum") and model["minimum"].get("level", "group") == "account":
         amount, initial = (max(x, least(book, set(names))) for x in (amount, initial))
     initial = rounded(number(model.get("im_multiplier", 1)) * initial, model.get("round_initial"))

@@ -160,7 +160,8 @@ def counts(
                 place = f'x="{_LEFT + (x + 0.5) * step_x:.1f}" y="{_TOP + (y + 0.5) * step_y + 4:.1f}"'
                 size = "" if step_x > 34 else "font-size:10px;"
                 parts.append(f'<text {place} class="middle" style="{size}fill:{ink}">{_short(number)}</text>')
-    every = -(-len(columns) * 52 // (_RIGHT - _LEFT))  # a label needs 52 pixels
+    longest = 7 * max(map(len, columns), default=0) + 8  # pixels of a label
+    every = -(-len(columns) * longest // (_RIGHT - _LEFT))
     parts += [
         text(_LEFT + (x + 0.5) * step_x, bottom + 18, columns[x], "quiet middle") for x in range(0, len(columns), every)
     ]
@@ -218,7 +219,7 @@ def _mark(x: float, y: float, mark: Mark) -> str:
     anchor = "start" if x < (_LEFT + _RIGHT) / 2 else "end"
     beside, below = (14 if anchor == "start" else -14), (y - 14 if y > _TOP + 30 else y + 24)
     style = f"fill:#1c2733;paint-order:stroke;stroke:#fff;stroke-width:3px;font-weight:600;text-anchor:{anchor}"
-    label = text(x + beside, below, mark.name).replace('class=""', f'style="{style}"')
+    label = text(x + beside, below, mark.name).replace('class=""', f'style="{style}"', 1)
     return f'{ring}<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="#1c2733"/>{label}'
 
 

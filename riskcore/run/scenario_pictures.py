@@ -217,4 +217,5 @@ def _columns(moves: list[float]) -> tuple[Float, list[str]]:
     found = np.unique(moves)
     if len(found) > _MOST_COLUMNS:
         found = np.linspace(found[0], found[-1], _MOST_COLUMNS + 1)[:-1]
+        return found, [percent(round(move, 3)) for move in found.tolist()]
     return found, [percent(move) for move in found.tolist()]

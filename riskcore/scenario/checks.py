@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from .figures import decimal_text, wrong
-from .model import Charge, Discount, Minimum, ScenarioModel, ScenarioRow, Spreads, Vol
+from .model import Charge, Discount, Measure, Minimum, Scenario, ScenarioModel, ScenarioRow, Spreads, Vol
 
 MAX_SCENARIOS = 4096
 
@@ -53,7 +53,7 @@ def check(model: ScenarioModel) -> None:
     if model.discount is not None and not discounts_in_order(model.discount, model.rates):
         warnings.warn(
             "scenario_model.discount: the discount of a positive value can exceed that of a negative one (d- < d+), so "
-            "the requirement is not convex and accounts are not screened",
+            "the requirement is not convex, and positions together can need more than they need alone",
             UserWarning,
             stacklevel=4,
         )
@@ -253,7 +253,7 @@ def _check_spreads(spreads: Spreads) -> None:
 
 
 def _check_measure(model: ScenarioModel) -> None:
-    measure, found = model.measure, model.rows
+    measure = model.measure
     if (measure.alpha is None) != (measure.kind == "worst"):
         rule = "must stand beside the kind 'var' or 'es'" if measure.kind == "worst" else "is missing"
         raise wrong("measure.alpha", rule, None if measure.alpha is None else decimal_text(measure.alpha))
@@ -263,19 +263,24 @@ def _check_measure(model: ScenarioModel) -> None:
         )
     if measure.kind == "worst":
         return
-    for stress in (False, True):
-        rows = [scenario for scenario in found if scenario.stress == stress]
-        name = "stress" if stress else "window"
-        if stress and bool(rows) != bool(measure.stressed_share):
-            rule = "must have rows of the set 'stress' for measure.stressed_share, and only then"
-            raise wrong("scenarios", rule, len(rows))
-        if not stress and not rows:
-            raise wrong("scenarios", "must have a row of the set 'window'")
-        weights = [row.probability for row in model.scenarios if (row.set == "stress") == stress]
+    _check_sets("scenarios", (*model.scenarios, *model.tails), model.rows, measure)
+    if model.im_scenarios is not None and model.initial_rows is not None:
+        _check_sets("im_scenarios", model.im_scenarios, model.initial_rows, measure)
+
+
+def _check_sets(path: str, given: tuple[ScenarioRow, ...], rows: tuple[Scenario, ...], measure: Measure) -> None:
+    """Refuse scenarios of a measure that lack a set or a probability."""
+    stressed = sum(scenario.stress for scenario in rows)
+    if bool(stressed) != bool(measure.stressed_share):
+        raise wrong(path, "must have rows of the set 'stress' for measure.stressed_share, and only then", stressed)
+    if stressed == len(rows):
+        raise wrong(path, "must have a row of the set 'window'")
+    for name in ("window", "stress"):
+        weights = [row.probability for row in given if row.set == name]
         if any(weight is not None for weight in weights) and not any(weights):
-            raise wrong("scenarios", f"must have a row of the set {name!r} with a probability of more than 0")
-        given = [scenario.probability is not None for scenario in rows]
-        if any(given) and not all(given):
-            raise wrong(
-                f"scenarios[{given.index(False)}].probability", f"is missing: other rows of the set {name!r} have one"
-            )
+            raise wrong(path, f"must have a row of the set {name!r} with a probability of more than 0")
+        of_set = [(place, row) for place, row in enumerate(rows) if row.stress == (name == "stress")]
+        missing = [place for place, row in of_set if row.probability is None]
+        if missing and len(missing) < len(of_set):
+            rule = f"has no probability, but other scenarios of the set {name!r} have one"
+            raise wrong(path, f"the scenario {rows[missing[0]].name!r} {rule}")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar, cast, get_origin, get_typ
 
 import numpy as np
 
-from ..boundary import RiskDataError
+from ..boundary import RiskDataError, is_unicode
 
 Reader: TypeAlias = Callable[[Any, str], Any]
 T = TypeVar("T")
@@ -92,7 +92,7 @@ def word(*words: str) -> Reader:
 
 def text(value: Any, path: str) -> str:
     """Read text that is not empty."""
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or not is_unicode(value):
         raise wrong(path, "must be text that is not empty", value)
     return value
 

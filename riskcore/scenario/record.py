@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 
@@ -193,33 +194,48 @@ def padded(count: int) -> Int:
     return np.minimum(np.arange(length), count - 1)
 
 
-def columns_of(scenarios: Sequence[Scenario], underlyings: Sequence[str], index: Float, in_coin: bool) -> Columns:
-    """Expand scenarios into padded columns; ``in_coin``: the numeraire is the coin, at the index."""
+def columns_of(model: ScenarioModel, underlyings: tuple[str, ...], index: Float, in_coin: bool) -> Columns:
+    """Expand the scenarios of a model into padded columns; ``in_coin``: the numeraire is the coin, at the index.
+
+    Those of the maintenance requirement come first, then those of the initial one where the model has some.
+    """
+    columns, edge, is_damped = _expanded(model, underlyings)
+    if not in_coin:
+        return columns
+    weight = np.where(is_damped, columns.weight * (1.0 + columns.move) / (1.0 + edge), columns.weight)
+    return replace(columns, weight=weight, dampener=columns.dampener / ((1.0 + edge) * index[:, None]))
+
+
+@lru_cache(maxsize=8)
+def _expanded(model: ScenarioModel, underlyings: tuple[str, ...]) -> tuple[Columns, Float, Bool]:
+    """Columns in settle units, the edge of the range of each, and whether the change in coin is damped."""
+    model.must_cover(underlyings)
+    scenarios, numbers = [*model.rows], padded(len(model.rows))
+    probability = probabilities_of(model.rows)
+    if model.initial_rows is not None:
+        numbers = np.append(numbers, len(scenarios) + padded(len(model.initial_rows)))
+        scenarios += model.initial_rows
+        probability += probabilities_of(model.initial_rows)
 
     def by_underlying(figure: str) -> Float:
         found = [[getattr(each, figure)(name) for each in scenarios] for name in underlyings]
-        return np.array(found, np.float64).reshape(len(underlyings), len(scenarios))
+        return np.ascontiguousarray(np.array(found, np.float64).reshape(len(underlyings), len(scenarios))[:, numbers])
 
-    move = by_underlying("move_of")
-    edge = np.array([float(each.edge) for each in scenarios])
-    weight = np.tile([float(each.weight) for each in scenarios], (len(underlyings), 1))
-    dampener = np.tile([float(each.dampener) for each in scenarios], (len(underlyings), 1))
-    if in_coin:
-        damped = np.array([each.coin_tail for each in scenarios])
-        weight = np.where(damped, weight * (1.0 + move) / (1.0 + edge), weight)
-        dampener = dampener / ((1.0 + edge) * index[:, None])
-    of = padded(len(scenarios))
-    return Columns(
-        move=np.ascontiguousarray(move[:, of]),
-        shift=np.ascontiguousarray(by_underlying("shift_of")[:, of]),
-        change=np.ascontiguousarray(by_underlying("vol_change_of")[:, of]),
-        weight=np.ascontiguousarray(weight[:, of]),
-        dampener=np.ascontiguousarray(dampener[:, of]),
-        vol=np.array([each.vol for each in scenarios], np.int64)[of],
-        passed=np.array([float(each.hours) / HOURS_PER_YEAR for each in scenarios])[of],
-        probability=np.array([float(each) for each in probabilities_of(scenarios)])[of],
-        is_stress=np.array([each.stress for each in scenarios], bool)[of],
+    def by_scenario(figure: str) -> Float:
+        return np.array([float(getattr(each, figure)) for each in scenarios])[numbers]
+
+    columns = Columns(
+        move=by_underlying("move_of"),
+        shift=by_underlying("shift_of"),
+        change=by_underlying("vol_change_of"),
+        weight=np.tile(by_scenario("weight"), (len(underlyings), 1)),
+        dampener=np.tile(by_scenario("dampener"), (len(underlyings), 1)),
+        vol=by_scenario("vol").astype(np.int64),
+        passed=by_scenario("hours") / HOURS_PER_YEAR,
+        probability=np.array([float(each) for each in probability])[numbers],
+        is_stress=by_scenario("stress") > 0.0,
     )
+    return columns, by_scenario("edge"), by_scenario("coin_tail") > 0.0
 
 
 def probabilities_of(scenarios: Sequence[Scenario]) -> list[Fraction]:
@@ -229,18 +245,6 @@ def probabilities_of(scenarios: Sequence[Scenario]) -> list[Fraction]:
     for probability, each in zip(given, scenarios, strict=True):
         total[each.stress] += probability
     return [p / (total[each.stress] or 1) for p, each in zip(given, scenarios, strict=True)]
-
-
-def joined(first: Columns, second: Columns | None) -> Columns:
-    """Columns of two sets of scenarios, one after the other."""
-    if second is None:
-        return first
-    return Columns(
-        **{
-            each.name: np.concatenate([getattr(first, each.name), getattr(second, each.name)], axis=-1)
-            for each in fields(first)
-        }
-    )
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,9 @@ from .plain import aligned
 from .portfolios import Portfolios
 from .record import (
     HOURS_PER_YEAR,
-    Columns,
     OptionRecord,
     Terms,
     columns_of,
-    joined,
     padded,
     price_options,
     terms_of,
@@ -560,11 +558,10 @@ class _Build:
     def __init__(self, model: ScenarioModel, instruments: Instruments, market: ScenarioMarket) -> None:
         self.model, self.instruments, self.market = model, instruments, market
         self.in_coin = model.numeraire in instruments.underlyings
-        model.must_cover(instruments.underlyings)
-        self._must_fit()
         self.terms = terms_of(instruments, market, model)
         self.index = market.index
-        self.columns = self._columns()
+        self.columns = columns_of(model, instruments.underlyings, market.index, self.in_coin)
+        self._must_fit()
         self.underlying = self._underlyings()
 
     def _must_fit(self) -> None:
@@ -577,18 +574,12 @@ class _Build:
             if wrong.any():
                 rule = f"must be an inverse contract or coin-settled option of {model.numeraire}, the numeraire"
                 raise RiskDataError("scenario_model", "numeraire", rule, value=instruments.symbol[int(wrong.argmax())])
-        for u in np.unique(instruments.underlying[instruments.inverse]):
-            name = instruments.underlyings[u]
-            for scenario in (*model.rows, *(model.initial_rows or ())):
-                if not 1 + (scenario.move_of(name) or 0) > 0:
-                    rule = f"{scenario.name!r} must have a move above -1 of {name!r}, which has inverse contracts"
-                    raise RiskDataError("scenario_model", "scenarios", rule)
-
-    def _columns(self) -> Columns:
-        names = self.instruments.underlyings
-        found = columns_of(self.model.rows, names, self.index, self.in_coin)
-        other = self.model.initial_rows
-        return joined(found, None if other is None else columns_of(other, names, self.index, self.in_coin))
+        inverse = np.unique(instruments.underlying[instruments.inverse])
+        wrong = ~(1.0 + self.columns.move[inverse] > 0.0).all(axis=1)
+        if wrong.any():
+            name = instruments.underlyings[inverse[wrong.argmax()]]
+            rule = f"must have moves above -1 of {name!r}, which has inverse contracts"
+            raise RiskDataError("scenario_model", "scenarios", rule)
 
     def _underlyings(self) -> Int:
         """Underlying of each instrument: of a spot balance the one that the model names."""
@@ -642,12 +633,9 @@ class _Build:
         return self._assembled(value, row, units, delta, price, greeks, basis, decay)
 
     def _fill_spot(self, value: Float, row: Float, is_spot: Bool, move: Float, shift: Float, index: Float) -> None:
-        """Fill in spot balances: their price, and its move if the model moves collateral."""
+        """Fill in spot balances: their price, and its move if the model moves collateral or borrows."""
         model, names, mark = self.model, np.array(self.instruments.symbol), self.market.mark
-        moved = model.collateral_in_scenarios
-        is_moved = (
-            is_spot & (np.isin(names, moved) if isinstance(moved, tuple) else bool(moved)) & (self.underlying >= 0)
-        )
+        is_moved = moved_collateral(model, self.instruments, self.underlying)[1]
         value[is_spot], row[is_spot] = mark[is_spot], 0.0
         if self.in_coin:
             coin = self.instruments.underlyings.index(model.numeraire)

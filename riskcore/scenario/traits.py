@@ -30,7 +30,8 @@ class Traits:
     subadditive : bool
         ``R(p + q) <= R(p) + R(q)``.
     screenable : bool
-        Sums of amounts per position bound ``R`` from above, so that accounts can be passed over.
+        ``R`` is at most the sum of the requirements of its positions alone, minimum and dampener apart. Screening is
+        valid under every model: where this is False, it takes wider bounds of a position.
     reasons : tuple of str
         Why something does not hold, in words.
 
@@ -83,7 +84,7 @@ def _breaks(model: ScenarioModel) -> Iterator[tuple[tuple[str, ...], str]]:
         if any(low[1] > high[1] for low, high in pairwise(model.minimum.brackets)):
             yield _NOT_CONVEX, "minimum.brackets: a multiplier is less than the one before"
     if model.round_worst is not None:
-        yield _ALL[:3], "round_worst: the worst loss is rounded"
+        yield _ALL, "round_worst: the worst loss is rounded"
     if model.discount is not None:
         if not discounts_in_order(model.discount, model.rates):
             reason = "discount: the figures allow a discount of a positive value above that of a negative one (d- < d+)"
@@ -92,9 +93,9 @@ def _breaks(model: ScenarioModel) -> Iterator[tuple[tuple[str, ...], str]]:
             reason = (
                 "skew: a gain counts as a loss, and a discount makes the gain of a sum less than the sum of the gains"
             )
-            yield _NOT_CONVEX, reason
+            yield _ALL[1:], reason
     if model.measure.kind == "var":
-        yield _NOT_CONVEX, "measure: value at risk does not see losses beyond it"
+        yield _ALL[1:], "measure: value at risk does not see losses beyond it"
     if model.spreads is not None and (model.spreads.intra or model.spreads.inter):
         yield _NOT_CONVEX, "spreads: charges and credits are on the part of a delta that another one offsets"
         if model.spreads.intra:

@@ -126,7 +126,8 @@ class Policy:
         Figure(
             "name",
             "separable",
-            "Margin model: `separable`, in which each position has a margin function, or a registered one.",
+            "Margin model: `separable`, in which each position has a margin function, `scenario`, which revalues "
+            "portfolios by the venue's `scenario_model`, or a registered one.",
             "the venue, section 1.3",
         ),
     ]

@@ -135,7 +135,8 @@ def load_venue(
     Parameters
     ----------
     markets : str, Path, dict or list
-        Of GET /api/v1/markets, or of /api/v1/market. Rows with ``marketType`` PERP become markets.
+        Of GET /api/v1/markets, or of /api/v1/market. Rows with ``marketType`` PERP become markets; rows of contracts
+        that expire, which the reply describes in no terms that riskcore reads, are left out.
     collateral : str, Path or list
         Of GET /api/v1/collateral.
     settle_asset : str
@@ -166,7 +167,7 @@ def load_venue(
     rows = json_input.raw(markets, "markets")
     source = {
         "settle_asset": settle_asset,
-        "markets": [rows] if isinstance(rows, dict) else rows,
+        "markets": [rows] if isinstance(rows, dict) else [row for row in rows if not _expires(row)],
         "collateral": json_input.raw(collateral, "collateral"),
         "policy": policy or {},
         "backstop": backstop or [],
@@ -179,6 +180,10 @@ def load_venue(
         named = json_input.read(pools, list[_Asset], "borrow_lend")
         source["borrow_lend"] = [pool for pool, row in zip(pools, named, strict=True) if row.symbol in assets]
     return venue_of(source)
+
+
+def _expires(row: Any) -> bool:
+    return isinstance(row, dict) and row.get("marketType") in ("DATED", "IDATED", "OPTION")
 
 
 def read_book(depth: Payload) -> dict[str, Any]:
