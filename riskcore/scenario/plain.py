@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._typing import Float, Int
+from .._typing import Float
 from ..boundary.threads import in_chunks
 from ..kernels import scenario_plain as kernels
 from ..kernels._lanes import WIDTH
@@ -47,16 +47,16 @@ def fill_plain(
     threads: int | None,
     per_thread: int,
     amounts: Float,
-    numbers: Int,
+    of_worst: Float,
     positions: Float | None = None,
 ) -> None:
-    """Fill maintenance, initial, loss and scale; where there are rows for them group_loss, and worst and group.
+    """Fill maintenance, initial, loss and scale, and unless they are of length 0 group_loss, worst and group.
 
-    ``positions`` are the gradient and the contribution of each position, if they are asked for.
+    Rows of ``of_worst``; the last two have whole numbers in the place of float64. ``positions`` are the gradient and
+    the contribution of each position, if they are asked for.
     """
-    outputs = *amounts[:4], *(amounts[4:] if len(amounts) > 4 else np.empty((1, 0)))
-    outputs = *outputs, *(numbers if len(numbers) else np.empty((2, 0), np.int64))
-    outputs = *outputs, *(np.empty((2, 0)) if positions is None else positions)
+    group_loss, numbers = of_worst[0], of_worst[1:].view(np.int64)
+    outputs = *amounts, group_loss, *numbers, *(np.empty((2, 0)) if positions is None else positions)
     groups = kernels.JOINT
     if (arrays.group_size == 1).all():
         groups = kernels.ONE if len(arrays.group_size) == 1 else kernels.SEPARATE

@@ -142,11 +142,11 @@ def requirements(
         arrays = arrays._replace(initial_first=0, initial_scenarios=arrays.scenarios)
     count, columns = len(portfolios), columns_of(portfolios)
     if is_plain(portfolios, arrays):
-        amounts, numbers = np.empty((4 + worst, count)), np.empty((2 * worst, count), np.int64)
-        fill_plain(columns, arrays, threads, PER_THREAD, amounts, numbers)
-        maintenance, first, loss, scale = amounts[:4]
-        group_loss = amounts[4] if worst else np.broadcast_to(np.nan, count)
-        scenario, group = numbers if worst else np.broadcast_to(np.int64(-1), (2, count))
+        amounts, of_worst = np.empty((4, count)), np.empty((3, count if worst else 0))
+        fill_plain(columns, arrays, threads, PER_THREAD, amounts, of_worst)
+        maintenance, first, loss, scale = amounts
+        group_loss = of_worst[0] if worst else np.broadcast_to(np.nan, count)
+        scenario, group = of_worst[1:].view(np.int64) if worst else np.broadcast_to(np.int64(-1), (2, count))
         return Requirements(maintenance, first, loss, loss, group_loss, scenario, group, scale)
     amounts, numbers = np.empty((6, count)), np.empty((2, count), np.int64)
     result = Requirements(
@@ -169,7 +169,7 @@ def gradients(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | Non
     arrays = arrays._replace(initial_first=0, initial_scenarios=arrays.scenarios)
     if is_plain(portfolios, arrays):
         amounts, positions = np.empty((4, len(portfolios))), np.empty((2, len(portfolios.size)))
-        fill_plain(columns_of(portfolios), arrays, threads, PER_THREAD, amounts, np.empty((0, 0), np.int64), positions)
+        fill_plain(columns_of(portfolios), arrays, threads, PER_THREAD, amounts, np.empty((3, 0)), positions)
         return Gradients(amounts[0], *positions)
     columns, gradient = columns_of(portfolios), np.empty(len(portfolios.size))
     maintenance = np.empty(len(portfolios))
