@@ -138,7 +138,7 @@ def models(draw, underlyings, numeraire: str = "settle", simple: bool = False) -
     model["contingencies"] = draw(charges(numeraire))
     if "discount" in model and draw(st.booleans()):
         model["discount"] |= {"base_long": draw(decimals("1", "1.2")), "base_short": draw(decimals("0.8", "1"))}
-    if numeraire == "settle" and draw(st.integers(0, 3)) == 0:
+    if draw(st.integers(0, 3)) == 0:
         model["offset"]["cap"] = draw(decimals("0", "5000"))
     if "grid" in model and draw(st.booleans()):
         model["dampener"] = draw(decimals("0", "5000"))

@@ -425,3 +425,5 @@ def test_confidence_and_a_depegged_stable_coin(way):
     found = way(hold_linear(case, "PERP", 3.0, 60_000.0))
     assert printed(found.loss, 0) == "32,400"
     assert printed(found.initial, 2) == "144,648.00"
+    case.underlyings[0]["confidence"] = 0.55  # a confidence at the threshold is charged nothing
+    assert printed(way(case).initial, 2) == "36,648.00"
