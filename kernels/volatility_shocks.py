@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isnan, sqrt
+from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -121,21 +121,6 @@ def skew_multiplier(log_moneyness, years, skew):
         change = log_moneyness * cap / full
         change = min(change, limit) if log_moneyness >= 0.0 else max(change, limit)
     return 0.0 if change < -1.0 else 1.0 + change
-
-
-@inner_kernel
-def window_parts(forward, average, seconds, window):
-    """Part of a forward that the settlement average has fixed, and the part that still moves.
-
-    forward  float64  ()  of the index now, settle units
-    average  float64  ()  of the samples so far, settle units; NaN if not known, then the forward is taken
-    seconds  float64  ()  to expiry, >= 0
-    window   float64  ()  length of the settlement window, seconds, >= 0; 0: no window
-    """
-    if not seconds < window:
-        return 0.0, forward
-    so_far = forward if isnan(average) else average
-    return so_far * (window - seconds) / window, forward * seconds / window
 
 
 @inner_kernel

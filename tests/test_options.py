@@ -45,8 +45,20 @@ def compiled(function):
 shocked_volatility = compiled(shocks.shocked_volatility)
 shock_multiplier = compiled(shocks.shock_multiplier)
 skew_multiplier = compiled(shocks.skew_multiplier)
-window_parts = compiled(shocks.window_parts)
 shocked_forward = compiled(shocks.shocked_forward)
+
+
+def window_parts(forward, average, seconds, window):
+    """Fixed and variable part of the forward of a tick."""
+    expiry = pd.Timestamp("2026-01-01", tz="UTC") + pd.Timedelta(seconds, "s")
+    rows = {"market": ["C"], "kind": "OPTION", "underlying": "X", "expiry": [expiry], "strike": 1.0, "right": "C"}
+    instruments = Instruments.from_frame(pd.DataFrame(rows))
+    terms = pd.DataFrame({"underlying": ["X"], "expiry": [expiry], "forward": [forward], "average": [average]})
+    market = ScenarioMarket.read(instruments, "2026-01-01", terms=terms, volatilities={"C": 0.5}, index={"X": forward})
+    window_figures = {"window": "average", "window_seconds": window} if window else {"window": "none"}
+    model = load_scenario_model({"scenarios": [{"move": "0.1"}]} | window_figures)
+    parts = ScenarioTable.of(model, instruments, market).terms
+    return float(parts.fixed[0]), float(parts.variable[0])
 
 
 # Prices

@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,8 @@ def test_blocks_do_not_change_the_losses(sample, losses, block):
     parts = list(rc.scenario_losses(sample.accounts, sample.venue, sample.tick, block=block).blocks())
     (whole,) = losses.blocks()
     assert max(len(part.account) for part in parts) <= max(block, len(losses.groups))
+    sizes = [len(part.account) for part in parts]
+    assert all(a + b > block for a, b in pairwise(sizes))  # no two could have been one
     for name in whole._fields:
         assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
 

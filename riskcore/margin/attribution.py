@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .._typing import Float, Int
-from ..boundary import RiskDataError, as_html, as_text, counted, frame_as_html
+from ..boundary import as_html, counted, frame_as_html
 from ..kernels.scenario_accounts import BORROWS
 from ..market import Prices, Tick
 from ..scenario import Portfolios, saved_by_position
@@ -22,6 +22,7 @@ from . import exact
 from .model import folded
 from .scenario import numeraire_price, table_of
 from .scenario_losses import NO_LOSS, group_names, owners_of, portfolios_at, scenario_names, scenario_prices
+from .what_if import rows_of
 
 _SHOWN = 10  # rows in a notebook
 _STEP = Decimal("1e-15")  # of a borrow, to either side, for the slope of its margin function
@@ -201,10 +202,7 @@ def attribution(
     (True, True)
     """
     prices = scenario_prices(accounts, venue, tick)
-    rows = np.arange(len(accounts))
-    if account is not None:
-        ids = [account] if isinstance(account, str) or not isinstance(account, Iterable) else list(account)
-        rows = np.array([_row_of(accounts, id_, n) for n, id_ in enumerate(ids)], np.int64)
+    rows = rows_of("attribution", accounts, account)
     table, portfolios, unit = table_of(prices), portfolios_at(accounts, rows, prices), float(numeraire_price(prices))
     needed, slopes = table.requirements(portfolios, threads=threads), table.gradients(portfolios, threads=threads)
     positions = _positions(prices, portfolios) | {
@@ -315,11 +313,3 @@ def _borrows(accounts: Accounts, rows: Int, prices: Prices) -> dict[str, npt.NDA
         "saved": -margin,
         "alone": margin,
     }
-
-
-def _row_of(accounts: Accounts, account: Any, row: int) -> int:
-    try:
-        return accounts.row_of(account)
-    except KeyError:
-        rule = "must be an account of the state"
-        raise RiskDataError("attribution", "account", rule, row=row, value=as_text(account)) from None

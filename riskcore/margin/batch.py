@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Float, Int
-from ..boundary import RiskDataError
+from ..boundary import RiskDataError, counted
 from ..boundary.threads import thread_count
 from ..kernels.layouts import SweepColumns
 from ..market import PriceMap, Prices, PriceTable, Tick, read_prices
@@ -77,6 +77,10 @@ class MarginTables:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        """One line: price rows, and the last table."""
+        return f"MarginTables({counted(len(self), 'price row')}{f', the last {self.rows[-1]}' if self.rows else ''})"
+
     def to_frame(self) -> pd.DataFrame:
         """Return one table with the column time in front.
 
@@ -123,7 +127,10 @@ class Selections:
     >>> venue, accounts = two_accounts()
     >>> market = "SOL_USDC_PERP"
     >>> path = pd.DataFrame({market: [200.0, 195.0, 190.0]}, index=["20:00", "21:00", "22:00"])
-    >>> [(selection.time, selection.account.tolist()) for selection in rc.select(accounts, venue, path)]
+    >>> selections = rc.select(accounts, venue, path)
+    >>> selections
+    Selections(3 price rows, 1 of 2 accounts at 100 % or above)
+    >>> [(selection.time, selection.account.tolist()) for selection in selections]
     [('20:00', []), ('21:00', []), ('22:00', [1])]
     """
 
@@ -137,6 +144,12 @@ class Selections:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def __repr__(self) -> str:
+        """One line: price rows, and the accounts selected in any of them, of how many."""
+        chosen = len(np.unique(np.concatenate((np.empty(0, np.int64), *self.row))))
+        sizes = f"{counted(len(self), 'price row')}, {chosen:,} of {counted(len(self.accounts), 'account')}"
+        return f"Selections({sizes} at 100 % or above)"
 
     def to_frame(self) -> pd.DataFrame:
         """Return the margin of these accounts; it is computed by this call.

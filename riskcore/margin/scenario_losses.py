@@ -75,7 +75,7 @@ class ScenarioLosses:
     groups : tuple of str
         Names of the groups: their underlyings, joined by a plus sign.
     block : int
-        Rows that `blocks` computes at a time.
+        Largest number of rows of one of the `blocks`, but for an account that holds more groups.
     table : ScenarioTable
         The table of record.
     portfolios : Portfolios
@@ -174,15 +174,21 @@ class ScenarioLosses:
         >>> sample = options_sample(100)
         >>> losses = rc.scenario_losses(sample.accounts, sample.venue, sample.tick, block=60)
         >>> [block.loss.shape for block in losses.blocks()]
-        [(30, 32), (32, 32), (31, 32), (10, 32)]
+        [(30, 32), (32, 32), (41, 32)]
         """
         table, portfolios = self.table, self.portfolios
-        names = np.array(self.groups, object)
-        for first in range(0, len(self.account), step := max(self.block // len(names), 1)):
-            last = min(first + step, len(self.account))
+        names, end = np.array(self.groups, object), len(self.account)
+        parts: list[LossBlock] = []
+        for first in range(0, end, step := max(self.block // len(names), 1)):  # of all groups
+            last = min(first + step, end)
             account, group = _held(table, portfolios, first, last)
             loss = 0.0 - table.losses(portfolios, first, last)[account, group]
-            yield LossBlock(self.account[first:last][account], names[group], loss)
+            if parts and sum(len(part.account) for part in parts) + len(account) > self.block:
+                yield LossBlock(*map(np.concatenate, zip(*parts, strict=True)))
+                parts = []
+            parts.append(LossBlock(self.account[first:last][account], names[group], loss))
+        if parts:
+            yield LossBlock(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def scenario_losses(
@@ -199,7 +205,7 @@ def scenario_losses(
     tick : Tick
         The prices.
     block : int
-        Rows that `ScenarioLosses.blocks` computes at a time, >= 1.
+        Largest number of rows of one of `ScenarioLosses.blocks`, >= 1, but for an account that holds more groups.
     threads : int, optional
         As of `sweep`.
 

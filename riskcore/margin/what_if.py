@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .._limits import LARGEST
+from .._typing import Int
 from ..boundary import RiskDataError, as_text, schemas
 from ..market import PriceMap, Prices, Rule, Tick, by_symbol
 from ..state import Accounts, must_fit
@@ -145,21 +146,25 @@ def largest_orders(
     m = venue.markets.symbol.index(market)
     if np.isnan(read.mark[m]):
         raise RiskDataError("marks", market, "the order needs a mark")
-    rows = np.arange(len(accounts))
-    if account is not None:
-        ids = [account] if isinstance(account, str) or not isinstance(account, Iterable) else list(account)
-        rows = np.array([_row_of(accounts, id_, n) for n, id_ in enumerate(ids)], np.int64)
+    rows = rows_of("largest_orders", accounts, account)
     lots = model_of(venue).largest_orders(accounts, rows, m, read)
     size = venue.markets.quantity(lots, np.full(lots.shape, m))
     return pd.DataFrame({"account": accounts.ids[rows], "market": market, "bid": size[:, 0], "ask": size[:, 1]})
 
 
-def _row_of(accounts: Accounts, account: Any, row: int) -> int:
-    try:
-        return accounts.row_of(account)
-    except KeyError:
-        rule = "must be an account of the state"
-        raise RiskDataError("largest_orders", "account", rule, row=row, value=as_text(account)) from None
+def rows_of(function: str, accounts: Accounts, account: Any) -> Int:
+    """Rows of one account or several by id, of all for None; ``function`` is the one that was called."""
+    if account is None:
+        return np.arange(len(accounts))
+    ids = [account] if isinstance(account, str) or not isinstance(account, Iterable) else list(account)
+    rows = np.empty(len(ids), np.int64)
+    for n, id_ in enumerate(ids):
+        try:
+            rows[n] = accounts.row_of(id_)
+        except KeyError:
+            rule = "must be an account of the state"
+            raise RiskDataError(function, "account", rule, row=n, value=as_text(id_)) from None
+    return rows
 
 
 _SHOCK = Rule(math.nextafter(-1.0, 0.0), LARGEST, "must be a finite number > -1")
