@@ -14,12 +14,13 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from ..boundary import exact as decimal
+from .builder import moved_collateral
 from .charges import LINEAR_KINDS, roll_rates
 from .instruments import Kind
 from .model import SKEWS, Scenario
 from .record import probabilities_of
 from .scenario_market import NANOSECONDS_PER_HOUR, NANOSECONDS_PER_YEAR
-from .table import ScenarioTable, moved_collateral
+from .table import ScenarioTable
 
 Orders: TypeAlias = Sequence[tuple[int, Fraction, Fraction]]
 """Instrument, signed size and limit of each order."""

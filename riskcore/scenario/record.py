@@ -194,7 +194,7 @@ def padded(count: int) -> Int:
     return np.minimum(np.arange(length), count - 1)
 
 
-def columns_of(model: ScenarioModel, underlyings: tuple[str, ...], index: Float, in_coin: bool) -> Columns:
+def scenario_columns(model: ScenarioModel, underlyings: tuple[str, ...], index: Float, in_coin: bool) -> Columns:
     """Expand the scenarios of a model into padded columns; ``in_coin``: the numeraire is the coin, at the index.
 
     Those of the maintenance requirement come first, then those of the initial one where the model has some.
