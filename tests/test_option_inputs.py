@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import riskcore as rc
+from riskcore.audit import audit
 from riskcore.cli import app
 from riskcore.margin import exact
 from riskcore.market import PriceTable
+from riskcore.sample import two_accounts
 from riskcore.scenario import Instruments
 from riskcore.venue import changed_venue, read_changes
 
@@ -214,6 +216,14 @@ def test_the_mark_of_an_option_is_its_value_of_record(venue):
     assert np.isnan(prices.given_mark[:3]).all()
     assert prices.scenario.time == pd.Timestamp(TIME).value
     assert prices.scenario.volatility[:3].tolist() == [0.55] * 3
+
+
+def test_a_run_of_the_separable_model_may_have_a_scenario_model_beside_it(tmp_path):
+    venue, accounts = two_accounts()
+    engine = rc.Engine(accounts, venue.replace(scenario_model="tims10"))
+    assert len(engine.step(rc.Tick("2026-01-01", {"SOL_USDC_PERP": 190.0})).selected)
+    engine.save(tmp_path / "run")
+    assert audit(tmp_path / "run").ok
 
 
 def test_a_venue_of_perpetuals_has_no_scenario_data():

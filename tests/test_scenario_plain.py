@@ -104,14 +104,17 @@ def test_plain_gradients_have_the_bits_of_the_general_ones(rule, monkeypatch):
         np.testing.assert_array_equal(getattr(found, field), getattr(expected, field), err_msg=field)
 
 
-def test_worst_can_be_left_out():
+def test_the_worst_scenario_is_computed_when_it_is_read(monkeypatch):
     table = table_of(27)
-    portfolios = portfolios_of(table, 50)
-    found, without = table.requirements(portfolios), table.requirements(portfolios, worst=False)
-    for field in ("maintenance", "initial", "loss", "scale"):
-        np.testing.assert_array_equal(getattr(without, field), getattr(found, field))
-    assert np.isnan(without.group_loss).all()
-    assert (without.worst == -1).all()
+    found, passes = table.requirements(portfolios_of(table, 50)), []
+    fill = requirement.fill_plain
+    monkeypatch.setattr(requirement, "fill_plain", lambda *arguments: passes.append(fill(*arguments)))
+    monkeypatch.setattr(requirement, "is_plain", lambda *_: False)
+    expected = table.requirements(portfolios_of(table, 50))
+    assert not passes
+    for field in ("group_loss", "worst", "group"):
+        np.testing.assert_array_equal(getattr(found, field), getattr(expected, field))
+    assert len(passes) == 1
 
 
 @pytest.mark.parametrize(

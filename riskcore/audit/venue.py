@@ -324,7 +324,7 @@ def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venu
         A member is missing, of another type or out of range.
     """
     top = _Object(raw, "")
-    top.only({"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop"})
+    top.only({"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop", "scenario_model"})
     settle = top.text("settle_asset")
     listed = top.rows("collateral")
     if settle not in [row.text("symbol") for row in listed]:
@@ -373,6 +373,8 @@ def _listed(top: _Object, symbols: list[str], settle: str) -> tuple[list[_Object
     for row in top.rows("markets"):
         row.text("symbol")
         kind, base, quote = row.text("marketType"), row.text("baseSymbol", None), row.text("quoteSymbol", None)
+        if kind in ("DATED", "IDATED", "OPTION"):
+            raise row.wrong("marketType", "must be PERP, IPERP or SPOT: no run has options or dated futures")
         if kind in ("PERP", "IPERP"):
             perpetuals.append(row)
             used.append(row)

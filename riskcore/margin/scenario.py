@@ -192,7 +192,7 @@ class ScenarioMargin(MarginModel):
         figures: Float, status: npt.NDArray[np.uint8], initial_too: bool = True,
     ) -> None:  # fmt: skip
         """Fill the margins of some accounts from their portfolios and their equity, DOUBT where float64 is in doubt."""
-        needed = table_of(prices).requirements(portfolios, initial=initial_too, worst=False, threads=1)
+        needed = table_of(prices).requirements(portfolios, initial=initial_too, threads=1)
         net, exposure, initial, maintenance = figures
         kernels.margins_with_requirements(
             row, portfolios.span, portfolios.instrument, portfolios.size, *equity, needed.maintenance, needed.initial,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -29,14 +31,10 @@ class Requirements:
     loss, initial_loss : ndarray of float64, shape (A,)
         Sum of the worst losses of the groups, >= 0, without factors and charges; ``initial_loss`` with open orders, or
         over the scenarios of the initial requirement.
-    group_loss : ndarray of float64, shape (A,)
-        Loss of the group with the largest requirement.
-    worst : ndarray of int64, shape (A,)
-        Scenario that sets it: its number; the number of scenarios for the basis contingency; -1 for no loss.
-    group : ndarray of int64, shape (A,)
-        That group; -1 for an account without one.
     scale : ndarray of float64, shape (A,)
         Sum of all amounts, which bounds the rounding errors.
+    find_worst : callable
+        Returns `group_loss`, `worst` and `group`; of a plain model they are computed when one of them is first read.
 
     Notes
     -----
@@ -47,7 +45,7 @@ class Requirements:
     >>> import numpy as np
     >>> from riskcore.scenario import Requirements
     >>> one, none = np.ones(1), np.full(1, -1)
-    >>> Requirements(one, one, one, one, one, none, none, one).worst.tolist()
+    >>> Requirements(one, one, one, one, one, lambda: (one, none, none)).worst.tolist()
     [-1]
     """
 
@@ -55,10 +53,27 @@ class Requirements:
     initial: Float
     loss: Float
     initial_loss: Float
-    group_loss: Float
-    worst: Int
-    group: Int
     scale: Float
+    find_worst: Callable[[], tuple[Float, Int, Int]] = field(repr=False)
+
+    @cached_property
+    def _of_worst(self) -> tuple[Float, Int, Int]:
+        return self.find_worst()
+
+    @property
+    def group_loss(self) -> Float:
+        """Loss of the group with the largest requirement; float64, shape (A,)."""
+        return self._of_worst[0]
+
+    @property
+    def worst(self) -> Int:
+        """Scenario that sets it; int64, shape (A,): the number of scenarios for the basis contingency, -1 for none."""
+        return self._of_worst[1]
+
+    @property
+    def group(self) -> Int:
+        """That group; int64, shape (A,): -1 for an account without one."""
+        return self._of_worst[2]
 
 
 @dataclass(frozen=True)
@@ -130,37 +145,36 @@ def scratch_of(arrays: ScenarioArrays) -> ScenarioScratch:
 
 
 def requirements(
-    portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None, initial: bool = True, worst: bool = True
+    portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None, initial: bool = True
 ) -> Requirements:
-    """Requirements of all accounts.
-
-    Without ``initial`` open orders and the scenarios of the initial requirement take no part; without ``worst`` the
-    group with the largest requirement is not looked for, where that takes time.
-    """
+    """Requirements of all accounts; without ``initial`` open orders and initial scenarios take no part."""
     if not initial:
         portfolios = replace(portfolios, orders=None)
         arrays = arrays._replace(initial_first=0, initial_scenarios=arrays.scenarios)
     count, columns = len(portfolios), columns_of(portfolios)
     if is_plain(portfolios, arrays):
-        amounts, of_worst = np.empty((4, count)), np.empty((3, count if worst else 0))
-        fill_plain(columns, arrays, threads, PER_THREAD, amounts, of_worst)
-        maintenance, first, loss, scale = amounts
-        group_loss = of_worst[0] if worst else np.broadcast_to(np.nan, count)
-        scenario, group = of_worst[1:].view(np.int64) if worst else np.broadcast_to(np.int64(-1), (2, count))
-        return Requirements(maintenance, first, loss, loss, group_loss, scenario, group, scale)
-    amounts, numbers = np.empty((6, count)), np.empty((2, count), np.int64)
-    result = Requirements(
-        amounts[0], amounts[1], amounts[2], amounts[3], amounts[4], numbers[0], numbers[1], amounts[5]
-    )
+        amounts = np.empty((4, count))
+        fill_plain(columns, arrays, threads, PER_THREAD, amounts, np.empty((3, 0)))
 
-    def chunk(first: int, last: int) -> None:
+        def find_worst() -> tuple[Float, Int, Int]:
+            of_worst = np.empty((3, count))
+            fill_plain(columns, arrays, threads, PER_THREAD, np.empty((4, count)), of_worst)
+            return of_worst[0], *of_worst[1:].view(np.int64)
+
+        maintenance, first, loss, scale = amounts
+        return Requirements(maintenance, first, loss, loss, scale, find_worst)
+    amounts, numbers = np.empty((6, count)), np.empty((2, count), np.int64)
+    maintenance, first, loss, initial_loss, group_loss, scale = amounts
+    scenario, group = numbers
+
+    def chunk(start: int, end: int) -> None:
         kernels.fill_requirements(
-            first, last, columns, arrays, scratch_of(arrays), result.maintenance, result.initial, result.loss,
-            result.initial_loss, result.group_loss, result.worst, result.group, result.scale,
+            start, end, columns, arrays, scratch_of(arrays), maintenance, first, loss, initial_loss, group_loss,
+            scenario, group, scale,
         )  # fmt: skip
 
     in_chunks(chunk, count, threads, PER_THREAD)
-    return result
+    return Requirements(maintenance, first, loss, initial_loss, scale, lambda: (group_loss, scenario, group))
 
 
 def gradients(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None) -> Gradients:
@@ -179,7 +193,7 @@ def gradients(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | Non
         fill_gradients(first, last, columns, arrays, scratch_of(arrays), maintenance, gradient)
 
     if arrays.has_spreads:
-        maintenance[:] = requirements(portfolios, arrays, threads, initial=False, worst=False).maintenance
+        maintenance[:] = requirements(portfolios, arrays, threads, initial=False).maintenance
         gradient[:] = _by_differences(portfolios, arrays, threads, account)
     else:
         in_chunks(chunk, len(portfolios), threads, PER_THREAD)
@@ -203,7 +217,7 @@ def _by_differences(portfolios: Portfolios, arrays: ScenarioArrays, threads: int
     shift = np.where(source == position, bump[position], 0.0)
     more, less = (
         requirements(
-            Portfolios(spans, instrument, portfolios.size[source] + side), arrays, threads, initial=False, worst=False
+            Portfolios(spans, instrument, portfolios.size[source] + side), arrays, threads, initial=False
         ).maintenance
         for side in (shift, -shift)
     )

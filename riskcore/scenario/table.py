@@ -133,9 +133,7 @@ class ScenarioTable:
             return row
         return row - np.where(self.instruments.kind == Kind.OPTION, self.value, 0.0)[:, None]
 
-    def requirements(
-        self, portfolios: Portfolios, *, initial: bool = True, worst: bool = True, threads: int | None = None
-    ) -> Requirements:
+    def requirements(self, portfolios: Portfolios, *, initial: bool = True, threads: int | None = None) -> Requirements:
         """Requirements of portfolios.
 
         Parameters
@@ -145,8 +143,6 @@ class ScenarioTable:
         initial : bool
             Without, open orders and the scenarios of the initial requirement take no part: the initial requirement is
             that of the positions in the scenarios of the maintenance requirement.
-        worst : bool
-            Without, `Requirements.group_loss`, `worst` and `group` may be NaN and -1, which takes less time.
         threads : int, optional
             Number of threads; every core if it is not given. The bits do not depend on it.
 
@@ -179,7 +175,7 @@ class ScenarioTable:
         array([12000.])
         """
         self.must_cover(portfolios)
-        return requirement.requirements(portfolios, self.arrays, threads, initial, worst)
+        return requirement.requirements(portfolios, self.arrays, threads, initial)
 
     def upper_bounds(self, portfolios: Portfolios, *, threads: int | None = None) -> tuple[Float, Float]:
         """Bounds that no maintenance requirement is above.
@@ -325,7 +321,7 @@ class ScenarioTable:
             accounts = screening.undecided(portfolios, self._bounds, equity, threads)
         accounts = accounts[portfolios.span[accounts + 1] > portfolios.span[accounts]]
         some = portfolios if len(accounts) == len(portfolios) else screening.taken(portfolios, accounts)
-        required = self.requirements(some, initial=False, worst=False, threads=threads).maintenance
+        required = self.requirements(some, initial=False, threads=threads).maintenance
         kept = np.flatnonzero(~(required < equity[accounts]))
         return accounts[kept], self.requirements(screening.taken(some, kept), initial=False, threads=threads)
 
