@@ -50,7 +50,7 @@ def find_runs(account, portfolios, arrays, scratch):
     runs = 0
     while p < end and arrays.kind[portfolios.instrument[p]] == SPOT:
         u = np.int64(arrays.underlying[portfolios.instrument[p]])
-        if u >= 0 and run_of(u, runs, scratch) == runs:
+        if u >= 0 and portfolios.size[p] != 0.0 and run_of(u, runs, scratch) == runs:
             scratch.run_underlying[runs] = u
             scratch.run_first[runs] = scratch.run_end[runs] = 0
             runs += 1
@@ -467,10 +467,11 @@ def add_delta_charges(account, run, result, portfolios, arrays, scratch):
         long += delta if delta > 0.0 else 0.0
         short -= delta if delta < 0.0 else 0.0
     for p in range(scratch.run_first[run], end):
-        term = arrays.term[portfolios.instrument[p]]
-        charges += abs(scratch.delta[term]) * arrays.roll[term, 0]
-        initial += abs(scratch.delta[term]) * arrays.roll[term, 1]
-        scratch.delta[term] = 0.0
+        if portfolios.size[p] != 0.0:  # the order of the sum is that of the terms held
+            term = arrays.term[portfolios.instrument[p]]
+            charges += abs(scratch.delta[term]) * arrays.roll[term, 0]
+            initial += abs(scratch.delta[term]) * arrays.roll[term, 1]
+            scratch.delta[term] = 0.0
     net = abs(long - short)
     excess = net - arrays.delta_shock[u, 2]
     if excess > 0.0:

@@ -5,7 +5,7 @@ from fractions import Fraction as F
 
 import numpy as np
 import pandas as pd
-import polars
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,7 +73,7 @@ def test_the_latest_windows_are_kept():
 
 
 def test_tables_of_other_libraries_have_a_column_of_times():
-    table = polars.from_pandas(PRICES.rename_axis("time").reset_index())
+    table = pyarrow.Table.from_pandas(PRICES.rename_axis("time").reset_index())
     assert rc.ScenarioModel.from_returns(table) == rc.ScenarioModel.from_returns(PRICES)
 
 
