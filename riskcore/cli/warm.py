@@ -13,7 +13,7 @@ from ..engine import Engine
 from ..io import read_ticks
 from ..kernels._cache import folder_in_use
 from ..kernels.pack import list_holders
-from ..margin import largest_orders, liquidation_prices, select, sweep, what_if
+from ..margin import attribution, largest_orders, liquidation_prices, scenario_losses, select, sweep, what_if
 from ..margin.screen import Screen
 from ..market import Books, Tick
 from ..state import Accounts
@@ -41,7 +41,22 @@ def warm() -> Path | None:
     run = _Run(account_order="pro_rata", fund=0, adl_policy="binance")
     run.ask()
     run.liquidate()
+    _look_at_scenarios()
     return folder_in_use()
+
+
+def _look_at_scenarios() -> None:
+    """Margins under a scenario model with discounts and charges, and under a plain one."""
+    given = sample.options_sample(_ACCOUNTS)
+    for model in ("derive", {"scenarios": [{"move": "0.1"}, {"move": "-0.1"}]}):
+        venue = given.venue.replace(scenario_model=model)
+        sweep(given.accounts, venue, given.tick)
+        select(given.accounts, venue, given.tick)
+        next(scenario_losses(given.accounts, venue, given.tick).blocks())
+        attribution(given.accounts, venue, given.tick)
+    few = sample.options_sample(5)
+    liquidation_prices(few.accounts, few.venue, few.tick)
+    largest_orders(few.accounts, few.venue, few.tick, few.venue.markets.symbol[0])
 
 
 class _Run:
