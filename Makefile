@@ -12,7 +12,7 @@ SMOKE := tests/test_times.py tests/test_account_ids.py tests/test_small_cases.py
     tests/test_determinism.py::test_a_resumed_run_is_the_run
 # Kernels as Python runs them, line by line: what ends in minutes so.
 INTERPRETED := $(SMOKE) tests/test_kernels.py tests/test_reference.py tests/test_options.py \
-    tests/test_scenario_vectors.py tests/test_scenario_examples.py tests/test_scenario_requirement.py
+    tests/test_scenario_vectors.py tests/test_scenario_examples.py
 COVERED := 50
 # The trading research tools that riskcore.hosts works in: no two of them agree on versions of NumPy and pandas.
 HOSTS := .venv-hosts
