@@ -18,7 +18,7 @@ from .._limits import AMOUNT_LIMIT, MAX_ROWS
 from ..boundary import RiskDataError, json_input, moment, timestamps
 from ..scenario import load_scenario_model
 from .margin_functions import MarginFunction, MarginFunctions, Sqrt, check, check_order
-from .policy import _amount, _wrong, check_adl_policy, read_policy
+from .policy import Policy, _amount, _wrong, check_adl_policy, read_policy
 from .presets import venue_path
 from .schema import (
     _Collateral,
@@ -105,7 +105,7 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         markets=markets,
         spots=_spots(listed_spots, assets, settle),
         assets=assets,
-        margin_functions=_margin_functions(listed, spec),
+        margin_functions=_margin_functions(listed, spec, policy),
         pools=_pools(spec, assets),
         policy=policy,
         backstop=_backstop(spec, markets, assets),
@@ -133,11 +133,11 @@ def _part(path: str, value: Decimal, *, open_low: bool = False) -> Fraction:
     return Fraction(value)
 
 
-def _margin_functions(listed: list[tuple[int, _Market]], spec: _Venue) -> MarginFunctions:
+def _margin_functions(listed: list[tuple[int, _Market]], spec: _Venue, policy: Policy) -> MarginFunctions:
     """Margin functions of the markets and then the assets, the initial one before the maintenance one."""
     functions: list[MarginFunction] = []
     for index, market in listed:
-        may_lack = market.market_type == OPTION or spec.policy.margin_model == "scenario"  # type: ignore[attr-defined]
+        may_lack = market.market_type == OPTION or policy.margin_model == "scenario"
         for name, function in (("imfFunction", market.imf_function), ("mmfFunction", market.mmf_function)):
             path = f"markets[{index}].{name}"
             if function is not None:
