@@ -263,3 +263,28 @@ class Requirement(NamedTuple):
     worst: int
     group: int
     scale: float
+
+
+class PlainRequirements(NamedTuple):
+    """Requirements of A accounts with P positions under a plain model, to be filled; (0,): not asked for.
+
+    maintenance   float64  (A,)        numeraire
+    initial       float64  (A,)        numeraire
+    loss          float64  (A,)        numeraire, >= 0
+    scale         float64  (A,)        sum of all amounts
+    group_loss    float64  (A,) | (0,) numeraire, of the group with the largest requirement
+    worst         int64    (A,) | (0,) scenario of that group; -1 for no loss
+    group         int64    (A,) | (0,) that group; -1 for none
+    gradient      float64  (P,) | (0,) what a unit more of each position adds
+    contribution  float64  (P,) | (0,) parts of the requirement, by position
+    """
+
+    maintenance: np.ndarray
+    initial: np.ndarray
+    loss: np.ndarray
+    scale: np.ndarray
+    group_loss: np.ndarray
+    worst: np.ndarray
+    group: np.ndarray
+    gradient: np.ndarray
+    contribution: np.ndarray

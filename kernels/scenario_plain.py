@@ -137,29 +137,18 @@ def fill_contribution(account, required, portfolios, gradient, contribution):
 
 
 @inner_kernel
-def fill_in_blocks(
-    blank, groups, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss, worst, group,
-    gradient, contribution,
-):  # fmt: skip
+def fill_in_blocks(blank, groups, first, last, portfolios, arrays, result):
     """Requirements of some accounts, by blocks of one width.
 
-    blank        float64           (W,)  block of zeros
-    groups       int64             ()    ONE, SEPARATE, JOINT
-    first        int64             ()    first account
-    last         int64             ()    end of the accounts
-    portfolios   PortfolioColumns  ()    see scenario_layouts.py
-    arrays       ScenarioArrays    ()    see scenario_layouts.py
-    maintenance  float64           (A,)  out, numeraire
-    initial      float64           (A,)  out, numeraire
-    loss         float64           (A,)  out, numeraire, >= 0
-    scale        float64           (A,)  out, sum of all amounts
-    group_loss   float64           (A,)  out, numeraire, of the group with the largest requirement; (0,): not asked for
-    worst        int64             (A,)  out, scenario of that group; (0,): not asked for
-    group        int64             (A,)  out, that group; -1 for none; (0,): not asked for
-    gradient      float64          (P,)  out, what a unit more of each position adds; (0,): not asked for
-    contribution  float64          (P,)  out, parts of the requirement, by position; (0,): not asked for
+    blank       float64            (W,)  block of zeros
+    groups      int64              ()    ONE, SEPARATE, JOINT
+    first       int64              ()    first account
+    last        int64              ()    end of the accounts
+    portfolios  PortfolioColumns   ()    see scenario_layouts.py
+    arrays      ScenarioArrays     ()    see scenario_layouts.py
+    result      PlainRequirements  ()    see scenario_layouts.py; filled
     """
-    finds_worst, has_gradient = worst.size > 0, gradient.size > 0
+    finds_worst, has_gradient = result.worst.size > 0, result.gradient.size > 0
     for account in range(first, last):
         p, end = np.int64(portfolios.span[account]), np.int64(portfolios.span[account + 1])
         required, required_first, lost, amounts = 0.0, 0.0, 0.0, 0.0
@@ -173,7 +162,7 @@ def fill_in_blocks(
                     blank, groups == ONE, finds_worst or has_gradient, p, end, portfolios, arrays
                 )
             if has_gradient:
-                fill_gradient(first_row, p, scenario, portfolios, arrays, gradient)
+                fill_gradient(first_row, p, scenario, portfolios, arrays, result.gradient)
             one = 0.0 - change
             lost += one
             amounts += reach
@@ -182,79 +171,43 @@ def fill_in_blocks(
             if finds_worst and arrays.mm_factor * one > largest:
                 largest, largest_loss, largest_worst = arrays.mm_factor * one, one, scenario
                 largest_group = np.int64(arrays.group[arrays.underlying[portfolios.instrument[first_row]]])
-        maintenance[account], initial[account] = required, max(required_first * arrays.im_multiplier, required)
-        loss[account], scale[account] = lost, amounts
+        result.maintenance[account] = required
+        result.initial[account] = max(required_first * arrays.im_multiplier, required)
+        result.loss[account], result.scale[account] = lost, amounts
         if has_gradient:
-            fill_contribution(account, required, portfolios, gradient, contribution)
+            fill_contribution(account, required, portfolios, result.gradient, result.contribution)
         if finds_worst:
-            group_loss[account], worst[account], group[account] = largest_loss, largest_worst, largest_group
+            result.group_loss[account], result.worst[account] = largest_loss, largest_worst
+            result.group[account] = largest_group
 
 
 @kernel
-def fill_plain_requirements(
-    vectors, groups, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss, worst, group,
-    gradient, contribution,
-):  # fmt: skip
-    """Requirements of some accounts under a plain model.
+def fill_plain_requirements(vectors, groups, first, last, portfolios, arrays, result):
+    """Requirements of some accounts under a plain model; the width of a block and the groups are compiled in.
 
-    vectors      int64             ()    of a block, one of BLOCKS
-    groups       int64             ()    ONE, SEPARATE, JOINT
-    first        int64             ()    first account
-    last         int64             ()    end of the accounts
-    portfolios   PortfolioColumns  ()    see scenario_layouts.py
-    arrays       ScenarioArrays    ()    see scenario_layouts.py
-    maintenance  float64           (A,)  out, numeraire
-    initial      float64           (A,)  out, numeraire
-    loss         float64           (A,)  out, numeraire, >= 0
-    scale        float64           (A,)  out, sum of all amounts
-    group_loss   float64           (A,)  out, numeraire, of the group with the largest requirement; (0,): not asked for
-    worst        int64             (A,)  out, scenario of that group; (0,): not asked for
-    group        int64             (A,)  out, that group; -1 for none; (0,): not asked for
-    gradient      float64          (P,)  out, what a unit more of each position adds; (0,): not asked for
-    contribution  float64          (P,)  out, parts of the requirement, by position; (0,): not asked for
+    vectors     int64              ()  of a block, one of BLOCKS
+    groups      int64              ()  ONE, SEPARATE, JOINT
+    first       int64              ()  first account
+    last        int64              ()  end of the accounts
+    portfolios  PortfolioColumns   ()  see scenario_layouts.py
+    arrays      ScenarioArrays     ()  see scenario_layouts.py
+    result      PlainRequirements  ()  see scenario_layouts.py; filled
     """
     if groups == ONE and vectors == 26:
-        fill_in_blocks(
-            no_sums(26), ONE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group, gradient, contribution,
-        )  # fmt: skip
+        fill_in_blocks(no_sums(26), ONE, first, last, portfolios, arrays, result)
     elif groups == ONE and vectors == 8:
-        fill_in_blocks(
-            no_sums(8), ONE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group, gradient, contribution,
-        )  # fmt: skip
+        fill_in_blocks(no_sums(8), ONE, first, last, portfolios, arrays, result)
     elif groups == ONE and vectors == 2:
-        fill_in_blocks(
-            no_sums(2), ONE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group, gradient, contribution,
-        )  # fmt: skip
+        fill_in_blocks(no_sums(2), ONE, first, last, portfolios, arrays, result)
     elif groups == SEPARATE and vectors == 26:
-        fill_in_blocks(
-            no_sums(26), SEPARATE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group, gradient, contribution,
-        )  # fmt: skip
+        fill_in_blocks(no_sums(26), SEPARATE, first, last, portfolios, arrays, result)
     elif groups == SEPARATE and vectors == 8:
-        fill_in_blocks(
-            no_sums(8), SEPARATE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group, gradient, contribution,
-        )  # fmt: skip
+        fill_in_blocks(no_sums(8), SEPARATE, first, last, portfolios, arrays, result)
     elif groups == SEPARATE and vectors == 2:
-        fill_in_blocks(
-            no_sums(2), SEPARATE, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group, gradient, contribution,
-        )  # fmt: skip
+        fill_in_blocks(no_sums(2), SEPARATE, first, last, portfolios, arrays, result)
     elif groups == JOINT and vectors == 13:
-        fill_in_blocks(
-            no_sums(13), JOINT, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group, gradient, contribution,
-        )  # fmt: skip
+        fill_in_blocks(no_sums(13), JOINT, first, last, portfolios, arrays, result)
     elif groups == JOINT and vectors == 8:
-        fill_in_blocks(
-            no_sums(8), JOINT, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group, gradient, contribution,
-        )  # fmt: skip
+        fill_in_blocks(no_sums(8), JOINT, first, last, portfolios, arrays, result)
     elif groups == JOINT and vectors == 2:
-        fill_in_blocks(
-            no_sums(2), JOINT, first, last, portfolios, arrays, maintenance, initial, loss, scale, group_loss,
-            worst, group, gradient, contribution,
-        )  # fmt: skip
+        fill_in_blocks(no_sums(2), JOINT, first, last, portfolios, arrays, result)

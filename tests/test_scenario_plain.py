@@ -108,13 +108,28 @@ def test_the_worst_scenario_is_computed_when_it_is_read(monkeypatch):
     table = table_of(27)
     found, passes = table.requirements(portfolios_of(table, 50)), []
     fill = requirement.fill_plain
-    monkeypatch.setattr(requirement, "fill_plain", lambda *arguments: passes.append(fill(*arguments)))
+
+    def counted(*arguments, **asked):
+        passes.append(asked)
+        return fill(*arguments, **asked)
+
+    monkeypatch.setattr(requirement, "fill_plain", counted)
     monkeypatch.setattr(requirement, "is_plain", lambda *_: False)
     expected = table.requirements(portfolios_of(table, 50))
     assert not passes
     for field in ("group_loss", "worst", "group"):
         np.testing.assert_array_equal(getattr(found, field), getattr(expected, field))
-    assert len(passes) == 1
+    assert passes == [{"with_worst": True}]
+
+
+def test_the_worst_scenario_can_be_found_in_the_same_pass(monkeypatch):
+    table = table_of(27)
+    later, at_once = (table.requirements(portfolios_of(table, 50), worst=worst) for worst in (False, True))
+    fields = "maintenance", "initial", "loss", "scale", "group_loss", "worst", "group"
+    expected = [getattr(later, field) for field in fields]
+    monkeypatch.delattr(requirement, "fill_plain")  # a second pass would fail
+    for field, values in zip(fields, expected, strict=True):
+        np.testing.assert_array_equal(getattr(at_once, field), values)
 
 
 @pytest.mark.parametrize(

@@ -131,18 +131,14 @@ class AgainstC:
         self.c = c_losses(f"losses_{scenarios}", self.record, self.held)
         np.testing.assert_array_equal(self.c(), self.ours().loss)
 
-    def ours(self) -> Any:
-        return self.record.requirements(self.held, threads=1)
-
-    def with_scenario(self) -> Any:
-        """The same with the binding scenario of each account, by a second pass."""
-        return self.ours().worst
+    def ours(self, worst: bool = False) -> Any:
+        return self.record.requirements(self.held, worst=worst, threads=1)
 
     def track_over_c(self, scenarios: int) -> float:
         return interleaved_ratio(self.ours, self.c, ROUNDS)
 
     def track_with_scenario_over_c(self, scenarios: int) -> float:
-        return interleaved_ratio(self.with_scenario, self.c, ROUNDS)
+        return interleaved_ratio(partial(self.ours, worst=True), self.c, ROUNDS)
 
     def track_c_over_contracted(self, scenarios: int) -> float:
         return interleaved_ratio(self.c, c_losses(f"losses_{scenarios}_contracted", self.record, self.held), ROUNDS)
@@ -199,7 +195,7 @@ class Screened:
         return float(100.0 * np.mean(~(self.record.upper_bounds(self.held, threads=1)[bound] < self.equity)))
 
     track_full_over_select.pretty_name = "all requirements / select by bounds first, {book}"
-    track_left_by_sum.unit = track_left_by_envelope.unit = "%"  # type: ignore[attr-defined]
+    track_left_by_sum.unit = track_left_by_envelope.unit = "%"
     track_left_by_sum.pretty_name = "accounts left by the sum of single positions, {book}"
     track_left_by_envelope.pretty_name = "accounts left by blocks of scenarios, {book}"
 
@@ -228,9 +224,9 @@ class General:
     def track_gradients_over_value(self, preset: str) -> float:
         return interleaved_ratio(self.gradients, self.value, ROUNDS)
 
-    track_rate.unit = "portfolios/s"  # type: ignore[attr-defined]
+    track_rate.unit = "portfolios/s"
     track_rate.pretty_name = "requirements of five positions, {preset}"
-    track_gradients_over_value.unit = "ratio"  # type: ignore[attr-defined]
+    track_gradients_over_value.unit = "ratio"
     track_gradients_over_value.pretty_name = "gradients / requirements, {preset}"
 
 

@@ -204,7 +204,10 @@ def attribution(
     prices = scenario_prices(accounts, venue, tick)
     rows = rows_of("attribution", accounts, account)
     table, portfolios, unit = table_of(prices), portfolios_at(accounts, rows, prices), float(numeraire_price(prices))
-    needed, slopes = table.requirements(portfolios, threads=threads), table.gradients(portfolios, threads=threads)
+    needed, slopes = (
+        table.requirements(portfolios, worst=True, threads=threads),
+        table.gradients(portfolios, threads=threads),
+    )
     positions = _positions(prices, portfolios) | {
         "contribution": slopes.contribution * unit,
         "marginal": slopes.gradient * unit * table.instruments.contract[portfolios.instrument],

@@ -129,7 +129,7 @@ def _scenario(
     venue = venue.replace(scenario_model=model, policy={"margin_model": "scenario"})
     prices, rows = Prices.read(venue, accounts, tick), np.arange(len(accounts))
     table, portfolios = table_of(prices), portfolios_at(accounts, rows, prices)
-    worst = table.requirements(portfolios, threads=threads).worst
+    worst = table.requirements(portfolios, worst=True, threads=threads).worst
     alone = np.bincount(owners_of(portfolios), alone_of(prices, portfolios), len(rows))
     for borrow in borrow_margins(accounts, rows, prices):
         alone[borrow.place] += borrow.margin

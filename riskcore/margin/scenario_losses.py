@@ -235,7 +235,7 @@ def scenario_losses(
         raise RiskDataError("block", None, "must be a whole number >= 1", value=as_text(block))
     prices = scenario_prices(accounts, venue, tick)
     table, portfolios = table_of(prices), portfolios_at(accounts, np.arange(len(accounts)), prices)
-    needed = table.requirements(portfolios, threads=threads)
+    needed = table.requirements(portfolios, worst=True, threads=threads)
     return ScenarioLosses(
         account=accounts.ids,
         requirement=needed.maintenance,

@@ -8,7 +8,7 @@ from .._typing import Float
 from ..boundary.threads import in_chunks
 from ..kernels import scenario_plain as kernels
 from ..kernels._lanes import WIDTH
-from ..kernels.scenario_layouts import NO_MINIMUM, SPOT, WORST, PortfolioColumns, ScenarioArrays
+from ..kernels.scenario_layouts import NO_MINIMUM, SPOT, WORST, PlainRequirements, PortfolioColumns, ScenarioArrays
 from .portfolios import Portfolios
 
 ALIGNMENT = 64
@@ -42,21 +42,21 @@ def is_plain(portfolios: Portfolios, arrays: ScenarioArrays) -> bool:
 
 
 def fill_plain(
-    columns: PortfolioColumns,
+    portfolios: PortfolioColumns,
     arrays: ScenarioArrays,
     threads: int | None,
     per_thread: int,
-    amounts: Float,
-    of_worst: Float,
-    positions: Float | None = None,
-) -> None:
-    """Fill maintenance, initial, loss and scale, and unless they are of length 0 group_loss, worst and group.
-
-    Rows of ``of_worst``; the last two have whole numbers in the place of float64. ``positions`` are the gradient and
-    the contribution of each position, if they are asked for.
-    """
-    group_loss, numbers = of_worst[0], of_worst[1:].view(np.int64)
-    outputs = *amounts, group_loss, *numbers, *(np.empty((2, 0)) if positions is None else positions)
+    *,
+    with_worst: bool = False,
+    with_gradients: bool = False,
+) -> PlainRequirements:
+    """Return requirements, with the scenario that sets each and the gradients if they are asked for."""
+    count, positions = len(portfolios.span) - 1, len(portfolios.size) if with_gradients else 0
+    found = count if with_worst else 0
+    maintenance, initial, loss, scale = np.empty((4, count))
+    worst, group = np.empty((2, found), np.int64)
+    gradient, contribution = np.empty((2, positions))
+    result = PlainRequirements(maintenance, initial, loss, scale, np.empty(found), worst, group, gradient, contribution)
     groups = kernels.JOINT
     if (arrays.group_size == 1).all():
         groups = kernels.ONE if len(arrays.group_size) == 1 else kernels.SEPARATE
@@ -69,6 +69,7 @@ def fill_plain(
     block = min((each for each in kernels.BLOCKS[groups] if each <= vectors), key=work)
 
     def chunk(first: int, last: int) -> None:
-        kernels.fill_plain_requirements(block, groups, first, last, columns, arrays, *outputs)
+        kernels.fill_plain_requirements(block, groups, first, last, portfolios, arrays, result)
 
-    in_chunks(chunk, len(columns.span) - 1, threads, per_thread)
+    in_chunks(chunk, count, threads, per_thread)
+    return result

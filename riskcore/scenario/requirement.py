@@ -34,7 +34,7 @@ class Requirements:
     scale : ndarray of float64, shape (A,)
         Sum of all amounts, which bounds the rounding errors.
     find_worst : callable
-        Returns `group_loss`, `worst` and `group`; of a plain model they are computed when one of them is first read.
+        Returns `group_loss`, `worst` and `group`, when one of them is first read.
 
     Notes
     -----
@@ -145,24 +145,24 @@ def scratch_of(arrays: ScenarioArrays) -> ScenarioScratch:
 
 
 def requirements(
-    portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None, initial: bool = True
+    portfolios: Portfolios, arrays: ScenarioArrays, threads: int | None, initial: bool = True, worst: bool = False
 ) -> Requirements:
-    """Requirements of all accounts; without ``initial`` open orders and initial scenarios take no part."""
+    """Requirements of all accounts; without ``initial`` open orders and initial scenarios take no part.
+
+    With ``worst`` the scenario that sets each is found in the same pass, else in one of its own when it is first read.
+    """
     if not initial:
         portfolios = replace(portfolios, orders=None)
         arrays = arrays._replace(initial_first=0, initial_scenarios=arrays.scenarios)
     count, columns = len(portfolios), columns_of(portfolios)
     if is_plain(portfolios, arrays):
-        amounts = np.empty((4, count))
-        fill_plain(columns, arrays, threads, PER_THREAD, amounts, np.empty((3, 0)))
+        plain = fill_plain(columns, arrays, threads, PER_THREAD, with_worst=worst)
 
         def find_worst() -> tuple[Float, Int, Int]:
-            of_worst = np.empty((3, count))
-            fill_plain(columns, arrays, threads, PER_THREAD, np.empty((4, count)), of_worst)
-            return of_worst[0], *of_worst[1:].view(np.int64)
+            found = plain if worst else fill_plain(columns, arrays, threads, PER_THREAD, with_worst=True)
+            return found.group_loss, found.worst, found.group
 
-        maintenance, first, loss, scale = amounts
-        return Requirements(maintenance, first, loss, loss, scale, find_worst)
+        return Requirements(plain.maintenance, plain.initial, plain.loss, plain.loss, plain.scale, find_worst)
     amounts, numbers = np.empty((6, count)), np.empty((2, count), np.int64)
     maintenance, first, loss, initial_loss, group_loss, scale = amounts
     scenario, group = numbers
@@ -182,9 +182,8 @@ def gradients(portfolios: Portfolios, arrays: ScenarioArrays, threads: int | Non
     portfolios = replace(portfolios, orders=None)
     arrays = arrays._replace(initial_first=0, initial_scenarios=arrays.scenarios)
     if is_plain(portfolios, arrays):
-        amounts, positions = np.empty((4, len(portfolios))), np.empty((2, len(portfolios.size)))
-        fill_plain(columns_of(portfolios), arrays, threads, PER_THREAD, amounts, np.empty((3, 0)), positions)
-        return Gradients(amounts[0], *positions)
+        plain = fill_plain(columns_of(portfolios), arrays, threads, PER_THREAD, with_gradients=True)
+        return Gradients(plain.maintenance, plain.gradient, plain.contribution)
     columns, gradient = columns_of(portfolios), np.empty(len(portfolios.size))
     maintenance = np.empty(len(portfolios))
     account = np.repeat(np.arange(len(portfolios)), (portfolios.span[1:] - portfolios.span[:-1]).astype(np.int64))

@@ -133,7 +133,9 @@ class ScenarioTable:
             return row
         return row - np.where(self.instruments.kind == Kind.OPTION, self.value, 0.0)[:, None]
 
-    def requirements(self, portfolios: Portfolios, *, initial: bool = True, threads: int | None = None) -> Requirements:
+    def requirements(
+        self, portfolios: Portfolios, *, initial: bool = True, worst: bool = False, threads: int | None = None
+    ) -> Requirements:
         """Requirements of portfolios.
 
         Parameters
@@ -143,6 +145,9 @@ class ScenarioTable:
         initial : bool
             Without, open orders and the scenarios of the initial requirement take no part: the initial requirement is
             that of the positions in the scenarios of the maintenance requirement.
+        worst : bool
+            Find the scenario that sets each requirement in the same pass: of a plain model it otherwise takes a pass of
+            its own, when it is first read.
         threads : int, optional
             Number of threads; every core if it is not given. The bits do not depend on it.
 
@@ -175,7 +180,7 @@ class ScenarioTable:
         array([12000.])
         """
         self.must_cover(portfolios)
-        return requirement.requirements(portfolios, self.arrays, threads, initial)
+        return requirement.requirements(portfolios, self.arrays, threads, initial, worst)
 
     def upper_bounds(self, portfolios: Portfolios, *, threads: int | None = None) -> tuple[Float, Float]:
         """Bounds that no maintenance requirement is above.
